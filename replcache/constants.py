@@ -1,0 +1,78 @@
+"""Limits and defaults: unit in the name, reason above, relations asserted at the end."""
+
+# --- sizes -------------------------------------------------------------------------------------------------
+# Long enough for URL-like keys; every key is in memory on every node.
+KEY_BYTES_MAX = 1024
+# One value must fit a log record and a message with room to spare; larger ones are chunked by the client.
+VALUE_BYTES_MAX = 1024 * 1024
+# gRPC's own default of 4 MiB: every language's client accepts it without configuration.
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+# A batch is one log entry and is applied in one go: about 5 ms of the loop at most.
+BATCH_OPERATIONS_MAX = 4096
+BATCH_BYTES_MAX = 3 * 1024 * 1024
+SCAN_PAGE_ENTRIES_MAX = 1000
+SCAN_PAGE_ENTRIES_DEFAULT = 100
+CONTENT_TYPE_BYTES_MAX = 128
+TAG_BYTES_MAX = 128
+TAGS_PER_ENTRY_MAX = 32
+LOCK_NAME_BYTES_MAX = 256
+LOCK_OWNER_BYTES_MAX = 64
+LOCK_NOTE_BYTES_MAX = 256
+LOCK_PERMITS_MAX = 1024
+# A queue longer than this is a thundering herd, not a lock.
+LOCK_WAITERS_MAX = 10_000
+REQUEST_ID_BYTES_MAX = 64
+
+# --- raft --------------------------------------------------------------------------------------------------
+HEARTBEAT_INTERVAL_S = 0.1
+ELECTION_TIMEOUT_MIN_S = 0.5
+ELECTION_TIMEOUT_MAX_S = 1.0
+# How often time-driven raft work is looked at; a fifth of the heartbeat keeps its jitter low.
+TICK_INTERVAL_S = 0.02
+# One log entry of group commit: what followers receive, sync and apply in one go.
+ENTRY_BYTES_MAX = 4 * 1024 * 1024
+# Above message and entry limits plus framing; checked before anything is buffered.
+PEER_FRAME_BYTES_MAX = 8 * 1024 * 1024
+PEER_OUTBOX_BYTES_MAX = 64 * 1024 * 1024
+PEER_HANDSHAKE_TIMEOUT_S = 3.0
+PEER_CONNECTIONS_MAX = 64
+PEER_RECONNECT_MIN_S = 0.05
+PEER_RECONNECT_MAX_S = 1.0
+APPEND_BYTES_MAX = 1024 * 1024
+APPENDS_IN_FLIGHT_MAX = 64
+SNAPSHOT_CHUNK_BYTES = 512 * 1024
+WAL_SEGMENT_BYTES = 64 * 1024 * 1024
+# Log entries kept behind a snapshot, so that a node that was away briefly needs no snapshot.
+LOG_KEPT_ENTRIES = 10_000
+SNAPSHOT_AFTER_BYTES = 256 * 1024 * 1024
+SNAPSHOT_AFTER_ENTRIES = 200_000
+PROPOSALS_IN_FLIGHT_MAX = 20_000
+PROPOSALS_IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
+
+# --- time (cluster clock, milliseconds) -----------------------------------------------------------------------
+TTL_MS_MAX = 10 * 365 * 24 * 3600 * 1000
+LOCK_TTL_MS_MIN = 100
+LOCK_TTL_MS_MAX = 3600 * 1000
+LOCK_WAIT_MS_MAX = 3600 * 1000
+SESSION_TTL_MS_DEFAULT = 10 * 60 * 1000
+SESSION_TTL_MS_MIN = 1000
+SESSION_TTL_MS_MAX = 24 * 3600 * 1000
+REQUEST_ID_TTL_MS = 10 * 60 * 1000
+# Stored replies of one session; a client with more unanswered writes is refused, not forgotten.
+SESSION_REPLIES_MAX = 4096
+SESSIONS_MAX = 100_000
+
+# --- reads -------------------------------------------------------------------------------------------------
+# How often a node proves how fresh its copy is (READ_LEVEL_ONE), with one ReadIndex round.
+STALENESS_PROBE_INTERVAL_S = 0.1
+DEFAULT_DEADLINE_S = 2.0
+
+# --- history (watches) ----------------------------------------------------------------------------------------
+HISTORY_EVENTS_MAX = 200_000
+HISTORY_BYTES_MAX = 64 * 1024 * 1024
+
+assert HEARTBEAT_INTERVAL_S * 3 < ELECTION_TIMEOUT_MIN_S < ELECTION_TIMEOUT_MAX_S
+assert TICK_INTERVAL_S * 2 <= HEARTBEAT_INTERVAL_S
+assert VALUE_BYTES_MAX + KEY_BYTES_MAX < BATCH_BYTES_MAX < MESSAGE_BYTES_MAX <= ENTRY_BYTES_MAX
+assert ENTRY_BYTES_MAX + BATCH_BYTES_MAX < PEER_FRAME_BYTES_MAX < PEER_OUTBOX_BYTES_MAX
+assert STALENESS_PROBE_INTERVAL_S >= TICK_INTERVAL_S

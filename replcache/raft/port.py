@@ -1,0 +1,117 @@
+"""The port through which the server talks to its Raft node: propose, read, watch the log being applied.
+
+No library and no network here. `raft/node.py` implements it for real; tests may use an in-memory fake that
+passes tests/contract/test_raft_port.py. All deadlines are absolute readings of the node's Clock, in seconds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from replcache.statemachine.commands import Command
+from replcache.statemachine.machine import StateMachine
+from replcache.statemachine.results import CommandResult
+
+
+class Role(IntEnum):
+    FOLLOWER = 1
+    CANDIDATE = 2
+    LEADER = 3
+    LEARNER = 4
+    # Waits for the first start of the cluster, or to be taken in again after its disk was lost.
+    JOINING = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a configuration; `incarnation` is drawn anew with each empty data directory."""
+
+    name: str
+    peer_address: str
+    client_address: str
+    incarnation: int = 0
+    voter: bool = True
+    promote: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    name: str
+    connected: bool
+    match_index: int | None
+    since_heard_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What this node knows; never waits."""
+
+    node: str
+    cluster_id: bytes
+    role: Role
+    term: int
+    leader: str
+    has_quorum: bool
+    commit_index: int
+    applied_index: int
+    last_log_index: int
+    snapshot_index: int
+    leader_changes: int
+    halted: str
+    peers: tuple[PeerStatus, ...]
+    members: tuple[Member, ...]
+
+
+# Called after each applied log entry, on the loop: (log index, events). Must only hand over and never raise.
+AppliedListener = Callable[[int, Sequence[object]], None]
+
+
+class RaftPort(Protocol):
+    """What the server needs of consensus."""
+
+    machine: StateMachine
+
+    def status(self) -> NodeStatus: ...
+
+    def counters(self) -> dict[str, int]:
+        """Monotone counters for /metrics: entries_deleted_matching, truncated_applied, elections,
+        fsyncs, fsync_microseconds, proposals_*, read_rounds, ... (all present from the start, 0)."""
+        ...
+
+    async def propose(self, command: Command, deadline: float) -> CommandResult:
+        """Replicates and applies one command; any node may be asked.
+
+        Returns:
+            The result (also a refusal) of this node's own apply.
+        Raises:
+            NotApplied (NoLeader, Overloaded, Unavailable): certainly not executed.
+            OutcomeUnknown: the deadline passed, or the node stopped, with the command under way.
+        Cancellation: the command may still be executed.
+        """
+        ...
+
+    async def read_index(self, deadline: float) -> None:
+        """Returns when this node's state machine holds every write acknowledged before the call
+        (ReadIndex, Raft dissertation 6.4; concurrent calls share one round). Raises NoLeader."""
+        ...
+
+    async def wait_revision(self, revision: int, deadline: float) -> None:
+        """Returns when machine.revision >= revision; raises StalenessUnavailable at the deadline."""
+        ...
+
+    def staleness_s(self) -> float | None:
+        """The local state holds every write acknowledged longer ago than this; None: no bound known."""
+        ...
+
+    def add_applied_listener(self, listener: AppliedListener) -> None: ...
+
+    def remove_applied_listener(self, listener: AppliedListener) -> None: ...
+
+    async def transfer_leadership(self, to: str, deadline: float) -> str:
+        """Hands leadership to `to` ("" = most caught-up voter); returns the new leader's name."""
+        ...
+
+    async def change_members(self, action: str, member: Member, deadline: float) -> tuple[Member, ...]:
+        """action: "add" (as learner), "promote", "remove". One change at a time; returns the new members."""
+        ...

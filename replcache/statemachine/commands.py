@@ -1,0 +1,189 @@
+"""Commands: what the log asks the state machine to do, as plain immutable data.
+
+Nothing here knows protobuf or gRPC; `codec.py` turns these into bytes and back, and decode(encode(x)) == x.
+All times are milliseconds on the cluster clock; 0 means "none" for every ttl.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """All that is given must hold. if_version=0 means: the key must be missing."""
+
+    if_absent: bool = False
+    if_present: bool = False
+    if_version: int | None = None
+    if_value: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The write needs lock `name` to be held under `token` at the moment of applying."""
+
+    name: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    key: bytes
+    value: bytes
+    content_type: str = ""
+    ttl_ms: int = 0
+    idle_ttl_ms: int = 0
+    max_reads: int = 0
+    tags: tuple[str, ...] = ()
+    lease_id: int = 0
+    keep_ttl: bool = False
+    condition: Condition | None = None
+    fence: Fence | None = None
+    want_previous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Exactly one of the change fields is set. `add_decimal` is decimal text: floats never enter the log as
+    binary floats; the result is the shortest text that reads back as the same IEEE 754 double."""
+
+    key: bytes
+    replace: bytes | None = None
+    append: bytes | None = None
+    add_integer: int | None = None
+    add_decimal: str | None = None
+    merge_json: bytes | None = None
+    content_type: str = ""
+    ttl_ms: int | None = None
+    condition: Condition | None = None
+    fence: Fence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    key: bytes
+    condition: Condition | None = None
+    fence: Fence | None = None
+    want_previous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    key: bytes
+    ttl_ms: int = 0
+    idle_ttl_ms: int = 0
+    condition: Condition | None = None
+    fence: Fence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    key: bytes
+    delta: int
+    initial: int = 0
+    ttl_ms: int = 0
+    fence: Fence | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """A read inside a batch that also writes: part of the log, so it sees exactly that point of it."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LockAcquire:
+    name: str
+    owner: bytes
+    ttl_ms: int
+    wait_ms: int = 0
+    shared: bool = False
+    permits: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LockRenew:
+    name: str
+    owner: bytes
+    token: int
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockRelease:
+    """token=0: whatever this owner has, also its place in the queue."""
+
+    name: str
+    owner: bytes
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpen:
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKeep:
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClose:
+    session_id: int
+
+
+Op = (
+    Set
+    | Update
+    | Delete
+    | Touch
+    | Increment
+    | Get
+    | LockAcquire
+    | LockRenew
+    | LockRelease
+    | SessionOpen
+    | SessionKeep
+    | SessionClose
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SetMany:
+    """Unconditional sets in columns: keys[i] gets values[i]. The hot path: one object for many writes."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    content_type: str = ""
+    ttl_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """The unit of exactly-once: one client request. Exactly one of `ops` and `set_many` is used.
+
+    session_id 0 and request_id b"": no protection against double execution was asked for.
+    """
+
+    ops: tuple[Op, ...] = ()
+    set_many: SetMany | None = None
+    atomic: bool = False
+    session_id: int = 0
+    session_sequence: int = 0
+    session_acked_below: int = 0
+    request_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Commands that one node proposed together; (origin, boot, sequence) names it for ever."""
+
+    origin: str
+    boot: int
+    sequence: int
+    done_below: int = 0
+    commands: tuple[Command, ...] = field(default=())

@@ -1,0 +1,128 @@
+"""Results: what each operation answered. A refusal is a value, equal on every node.
+
+A Command's result is a tuple with one OpResult per op, or one SetManyResult, or one Refusal for the whole
+command (unknown session, atomic batch undone: then `failed_op` says which operation did it).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from replcache.statemachine.entries import Entry
+
+
+class RefusalCode(IntEnum):
+    """Why an operation was refused. Numbers are stored in snapshots (session replies): never reuse one."""
+
+    NOT_FOUND = 1
+    CONDITION_FAILED = 2
+    FENCE_REJECTED = 3
+    WRONG_TYPE = 4
+    OUT_OF_RANGE = 5
+    LOCK_LOST = 6
+    SESSION_EXPIRED = 7
+    BATCH_ABORTED = 8
+    QUOTA_EXCEEDED = 9
+    LOCK_BUSY = 10
+    INVALID = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`message` names what did not hold, with values that are safe to show (never the stored value)."""
+
+    code: RefusalCode
+    message: str
+    failed_op: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class SetResult:
+    version: int
+    revision: int
+    previous: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateResult:
+    entry: Entry
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    deleted: bool
+    revision: int
+    previous: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TouchResult:
+    version: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class IncrementResult:
+    value: int
+    version: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetResult:
+    """clock_ms is the cluster time of the read: remaining ttl = entry.expires_at_ms - clock_ms."""
+
+    entry: Entry | None
+    revision: int
+    clock_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockResult:
+    """token 0: queued (position counts from 1)."""
+
+    token: int
+    revision: int
+    expires_in_ms: int = 0
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseResult:
+    released: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """alive=False: no such session (keep). session_id 0 then."""
+
+    session_id: int
+    alive: bool
+    revision: int
+    ttl_ms: int = 0
+
+
+OpResult = (
+    Refusal
+    | SetResult
+    | UpdateResult
+    | DeleteResult
+    | TouchResult
+    | IncrementResult
+    | GetResult
+    | LockResult
+    | ReleaseResult
+    | SessionResult
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SetManyResult:
+    """versions[i] belongs to keys[i]; revision of keys[i] is first_revision + i (atomic: first_revision)."""
+
+    versions: list[int]
+    first_revision: int
+
+
+CommandResult = tuple[OpResult, ...] | SetManyResult | Refusal
