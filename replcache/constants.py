@@ -49,7 +49,7 @@ SNAPSHOT_AFTER_ENTRIES = 200_000
 PROPOSALS_IN_FLIGHT_MAX = 20_000
 PROPOSALS_IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
 
-# --- time (cluster clock, milliseconds) -----------------------------------------------------------------------
+# --- time (cluster clock, milliseconds) ---
 TTL_MS_MAX = 10 * 365 * 24 * 3600 * 1000
 LOCK_TTL_MS_MIN = 100
 LOCK_TTL_MS_MAX = 3600 * 1000
@@ -67,7 +67,7 @@ SESSIONS_MAX = 100_000
 STALENESS_PROBE_INTERVAL_S = 0.1
 DEFAULT_DEADLINE_S = 2.0
 
-# --- history (watches) ----------------------------------------------------------------------------------------
+# --- history (watches) ---
 HISTORY_EVENTS_MAX = 200_000
 HISTORY_BYTES_MAX = 64 * 1024 * 1024
 
