@@ -118,8 +118,12 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
+    """`verified_index`: how far the log is known to match this leader's; behind what the leader believes, an
+    Append was lost or the sender was started anew, and the leader probes again."""
+
     term: int = 0
     round: int = 0
+    verified_index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
