@@ -82,9 +82,9 @@ class Connection:
 
 def connection_of(
     endpoints: str,
-    ca: Path | None = None,
-    cert: Path | None = None,
-    key: Path | None = None,
+    ca_file: Path | None = None,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
     timeout: float | None = None,
     as_json: bool = False,
 ) -> Connection:
@@ -96,7 +96,7 @@ def connection_of(
     from replcache.client.url import parse_settings
 
     given: dict[str, object] = {"timeout": timeout}
-    for name, path in (("ca", ca), ("cert", cert), ("key", key)):
+    for name, path in (("ca", ca_file), ("cert", cert_file), ("key", key_file)):
         if path is not None and not path.is_file():
             raise ConfigError(f"--{name}: {path} is no file that can be read")
         given[name] = str(path) if path else None
@@ -152,7 +152,7 @@ _OPTIONS: tuple[tuple[str, Any, object], ...] = (
         "",
     ),
     (
-        "ca",
+        "ca_file",
         Annotated[
             Path | None,
             typer.Option(
@@ -165,7 +165,7 @@ _OPTIONS: tuple[tuple[str, Any, object], ...] = (
         None,
     ),
     (
-        "cert",
+        "cert_file",
         Annotated[
             Path | None,
             typer.Option(
@@ -178,7 +178,7 @@ _OPTIONS: tuple[tuple[str, Any, object], ...] = (
         None,
     ),
     (
-        "key",
+        "key_file",
         Annotated[
             Path | None,
             typer.Option(

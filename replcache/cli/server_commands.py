@@ -84,7 +84,7 @@ def show_config(
     sample: Annotated[bool, typer.Option("--sample", help="Print a commented sample file instead.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the effective settings and where each comes from; exit 2 with all problems when they don't fit."""
+    """Print the effective settings and their origins. Exit 2, with all problems, when they do not fit."""
     with reported_errors(as_json):
         from replcache.config import sample_toml, toml_value
 

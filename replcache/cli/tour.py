@@ -35,7 +35,7 @@ def take(cluster: LocalCluster) -> None:
 def _step(what: str, action: Callable[[], Any]) -> Any:
     begin = time.monotonic()
     answer = action()
-    print(f"  {what:<58} {str(answer):<34} {short_duration(time.monotonic() - begin):>8}")
+    print(f"  {what:<58} {answer!s:<34} {short_duration(time.monotonic() - begin):>8}")
     return answer
 
 
