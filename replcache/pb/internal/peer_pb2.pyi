@@ -122,12 +122,14 @@ class Heartbeat(_message.Message):
     def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., commit_index: _Optional[int] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
-    __slots__ = ("term", "round")
+    __slots__ = ("term", "round", "verified_index")
     TERM_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_INDEX_FIELD_NUMBER: _ClassVar[int]
     term: int
     round: int
-    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+    verified_index: int
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., verified_index: _Optional[int] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
     __slots__ = ("term", "sequence", "last_index", "last_term", "offset", "total", "data")
