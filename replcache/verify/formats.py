@@ -24,7 +24,8 @@ _Event = tuple[Value, str, str, str, Value]
 Shape = Callable[[str, Value, Value, bool], tuple[Value, Value]]
 
 _LOG_LINE: Final = re.compile(
-    r"INFO\s+jepsen\.util - (?P<process>\d+)\s+:(?P<type>invoke|ok|fail|info)\s+:(?P<f>[\w-]+)\s+(?P<value>.*)"
+    r"INFO\s+jepsen\.util - (?P<process>\d+)\s+:(?P<type>invoke|ok|fail|info)"
+    r"\s+:(?P<f>[\w-]+)\s+(?P<value>.*)"
 )
 # Output of a read that may have seen anything; it is dropped, as if it had failed.
 UNSAID: Final = object()

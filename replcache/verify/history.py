@@ -4,7 +4,7 @@ A history is a list of Operations. An operation is one call of one process: it h
 return, monotonic nanoseconds of ONE clock) and one of three outcomes:
 
     ok       the reply is known; the operation took effect once, within its interval. A refusal that the
-             state machine decided (condition not met, lock lost) is also `ok`: it says something of the state.
+             state machine decided (condition not met, lock lost) is also `ok`: it tells of the state.
     fail     it certainly never took effect (NotApplied). Checkers drop it.
     unknown  the reply never came: it may take effect at any time from the call on, or never. It returns
              at INFINITY_NS.
@@ -264,7 +264,7 @@ def _events(lines: Iterable[str], name: str) -> Iterator[tuple[int, dict[str, Va
 
 def _header(event: Mapping[str, Value], where: str) -> Mapping[str, Value]:
     if event.get("format") != FORMAT_NAME:
-        raise HistoryError(f"{where}: not a {FORMAT_NAME} (its first line has no such \"format\")")
+        raise HistoryError(f'{where}: not a {FORMAT_NAME} (its first line has no such "format")')
     version = event.get("version")
     if version != FORMAT_VERSION:
         raise HistoryError(f"{where}: version {version!r} of the format; this program reads {FORMAT_VERSION}")

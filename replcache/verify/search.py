@@ -108,8 +108,7 @@ class Search:
             return masks
         groups: dict[tuple[object, ...], int] = {}
         for bit, operation in enumerate(self.operations):
-            name = (operation.op, operation.input, operation.output if operation.is_ok else Outcome.UNKNOWN)
-            name = (operation.is_ok, *name)
+            name = (operation.outcome, operation.op, operation.input, operation.output)
             masks[bit] = groups.get(name, 0)
             groups[name] = masks[bit] | 1 << bit
         return masks
@@ -136,7 +135,7 @@ class Search:
         return self._result
 
     def _enter(self, node: _Node) -> bool:
-        """Takes in what changes nothing, then puts the successors on the stack. True: all known are placed."""
+        """Takes in the reads that fit, then puts the successors on the stack. True: all are placed."""
         done, state, _, _ = node
         known_mask, reads = self._known_mask, self._reads
         steps, after, twins = self._steps, self._after, self._twins

@@ -28,7 +28,9 @@ def _register_call(rng: random.Random) -> Call:
 
 def _conditional_call(rng: random.Random) -> Call:
     value = rng.randint(1, 3)
-    condition = rng.choice([("absent", None), ("present", None), ("version", rng.randint(0, 2)), ("value", 1)])
+    condition = rng.choice(
+        [("absent", None), ("present", None), ("version", rng.randint(0, 2)), ("value", 1)]
+    )
     return rng.choice(
         [
             ("read", None),
@@ -151,7 +153,9 @@ FAMILIES = {
     "counter": Family(Counter(), _counter_call, _counter_outputs),
     "append": Family(
         AppendList(),
-        lambda rng: rng.choice([("read", None), ("append", rng.randint(1, 9)), ("append", rng.randint(1, 2))]),
+        lambda rng: rng.choice(
+            [("read", None), ("append", rng.randint(1, 9)), ("append", rng.randint(1, 2))]
+        ),
         _append_outputs,
     ),
     "set": Family(

@@ -42,7 +42,7 @@ class Family:
 
 
 def random_history(family: Family, rng: random.Random, size_max: int = 6) -> list[Operation]:
-    """A history of a true object, whose replies are then sometimes changed.
+    """A history of a true object, whose replies or times are then sometimes changed.
 
     Every operation takes effect at a moment within its interval, with one of the replies that the model
     allows there; about half of the histories get one reply from another moment or another operation.
@@ -53,7 +53,9 @@ def random_history(family: Family, rng: random.Random, size_max: int = 6) -> lis
     for number in range(size):
         invoke, back = sorted((times[2 * number], times[2 * number + 1]))
         name, value = family.call(rng)
-        calls.append((rng.uniform(invoke, back), Operation(number, number, name, "k", value, None, invoke * MS)))
+        calls.append(
+            (rng.uniform(invoke, back), Operation(number, number, name, "k", value, None, invoke * MS))
+        )
         calls[-1] = (calls[-1][0], replace(calls[-1][1], return_ns=back * MS, outcome=Outcome.OK))
     state = family.model.initial()
     done: list[Operation] = []
@@ -82,6 +84,13 @@ def _disturbed(family: Family, rng: random.Random, operations: list[Operation]) 
         return operations
     index = rng.choice(known)
     victim = operations[index]
+    kind = rng.random()
+    if kind < 0.5:  # the same call at another time, or twice; other operations may have the same times
+        start, end = sorted(rng.sample(range(1, 40), 2))
+        moved = replace(victim, invoke_ns=start * MS, return_ns=end * MS)
+        if kind < 0.25:
+            return [*operations, replace(moved, id=len(operations), process=len(operations))]
+        return [*operations[:index], moved, *operations[index + 1 :]]
     replies = [op.output for op in operations if op.is_ok and op.op == victim.op]
     replies += family.outputs(rng, family.model.initial(), victim.op, victim.input)
     return [*operations[:index], replace(victim, output=rng.choice(replies)), *operations[index + 1 :]]

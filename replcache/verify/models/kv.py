@@ -44,7 +44,9 @@ class StringStore(Model):
         """
         if any(operation.op == "put" for operation in operations):
             return super().plan(operations)
-        longest = max((op.output or "" for op in operations if op.op == "get" and op.is_ok), key=len, default="")
+        longest = max(
+            (op.output or "" for op in operations if op.op == "get" and op.is_ok), key=len, default=""
+        )
         return Plan(0, [_grow(longest, operation) for operation in operations])
 
 
@@ -88,6 +90,8 @@ class MultiRegister(Model):
             raise unknown_operation(self, operation)
         values = dict(state)
         parts = operation.output if operation.is_ok and operation.output is not None else operation.input
+        if not _answers(operation.input, parts):
+            return ILLEGAL
         for action, key, value in parts:
             if action in ("read", "r"):
                 if operation.is_ok and values.get(key) != value:
@@ -100,6 +104,16 @@ class MultiRegister(Model):
 
     def is_read(self, operation: Operation) -> bool:
         return all(action in ("read", "r") for action, _, _ in operation.input or ())
+
+
+def _answers(called: Value, ended: Value) -> bool:
+    """Whether the reply is one to this call: the same parts, and the same values written."""
+    if len(called) != len(ended):
+        return False
+    return all(
+        before[:2] == after[:2] and (before[0] in ("read", "r") or before[2] == after[2])
+        for before, after in zip(called, ended, strict=True)
+    )
 
 
 class Mutex(Model):

@@ -218,7 +218,12 @@ class ExpiringRegister(Model):
             return ILLEGAL
         may_be_gone = value is None or operation.return_ns >= earliest_ns
         may_be_there = value is not None and operation.invoke_ns <= latest_ns
-        missing = (None, INFINITY_NS, INFINITY_NS, max(floor_ns, earliest_ns) if value is not None else floor_ns)
+        missing = (
+            None,
+            INFINITY_NS,
+            INFINITY_NS,
+            max(floor_ns, earliest_ns) if value is not None else floor_ns,
+        )
         match operation.op:
             case "write":
                 return (operation.input[0], *self._bounds(operation, operation.input[1], floor_ns), floor_ns)

@@ -72,7 +72,7 @@ class Register(Model):
         if operation.op in ("cas", "delete", "delete_if"):
             return operation.is_ok and operation.output is False
         if operation.op == "write_if":
-            return operation.is_ok and not operation.output[0]
+            return operation.is_ok and operation.output[0] is False
         return operation.op == "read"
 
     def _plain(self, operation: Operation) -> Step:
@@ -105,7 +105,9 @@ class Register(Model):
     def removable(self, operations: Sequence[Operation]) -> list[frozenset[int]]:
         """Reads; and a whole value (its only write, and the reads of it) where nothing else depends on it."""
         groups = super().removable(operations)
-        if any(operation.op not in ("read", "write") or _needs_version(operation) for operation in operations):
+        if any(
+            operation.op not in ("read", "write") or _needs_version(operation) for operation in operations
+        ):
             return groups
         by_value: dict[Value, list[Operation]] = {}
         for operation in operations:
@@ -160,14 +162,14 @@ def _holds(state: State, kind: str, operand: Value) -> bool:
 def _needs_version(operation: Operation) -> bool:
     match operation.op:
         case "read":
-            return operation.is_ok and operation.output is not None and operation.output[1] is not None
+            return _value_of(operation) is not None and operation.output[1] is not None
         case "write":
             return operation.is_ok and operation.output is not None
         case "write_if":
             told = operation.is_ok and operation.output[1] is not None
-            return told or (operation.input[0] == "version" and operation.input[1] != 0)
+            return told or bool(operation.input[0] == "version")
         case "delete_if":
-            return bool(operation.input[0] == "version" and operation.input[1] != 0)
+            return bool(operation.input[0] == "version")
     return False
 
 

@@ -1,6 +1,5 @@
 """The checker against the oracle, on many small histories, and its verdicts at the edges."""
 
-import os
 import random
 from collections import Counter as Tally
 
@@ -17,19 +16,17 @@ HISTORIES_PER_FAMILY = 834
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
-def test_check_on_random_small_histories_agrees_with_brute_force(name: str) -> None:
-    """Goal: no shortcut of search or plans changes a verdict. REPLCACHE_SEED=n replays a run."""
+def test_check_on_random_small_histories_agrees_with_brute_force(name: str, seed: int) -> None:
+    """Goal: no shortcut of search or plans changes a verdict."""
     family = FAMILIES[name]
-    base = int(os.environ.get("REPLCACHE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
-    print(f"REPLCACHE_SEED={base}")
     verdicts: Tally[bool] = Tally()
     for number in range(HISTORIES_PER_FAMILY):
-        operations = random_history(family, random.Random(f"{base}/{name}/{number}"))
+        operations = random_history(family, random.Random(f"{seed}/{name}/{number}"))
         expected = brute_force(operations, family.model)
         result = check(operations, family.model)
         told = "\n".join(map(str, operations))
         wanted = Verdict.LINEARIZABLE if expected else Verdict.VIOLATION
-        assert result.verdict is wanted, f"REPLCACHE_SEED={base}, history {number}:\n{told}"
+        assert result.verdict is wanted, f"history {number}:\n{told}"
         verdicts[expected] += 1
     print(verdicts)
     assert min(verdicts[True], verdicts[False]) >= HISTORIES_PER_FAMILY // 100, "one-sided histories"
@@ -49,7 +46,11 @@ def test_check_without_operations_is_linearizable() -> None:
 
 
 def test_check_of_unknown_write_read_later_is_linearizable() -> None:
-    history = [op(0, "write", 1, None, 0, None), op(1, "read", None, None, 5, 6), op(2, "read", None, (1, None), 7, 8)]
+    history = [
+        op(0, "write", 1, None, 0, None),
+        op(1, "read", None, None, 5, 6),
+        op(2, "read", None, (1, None), 7, 8),
+    ]
     assert check(history, Register()).verdict is Verdict.LINEARIZABLE
 
 
@@ -120,8 +121,7 @@ def test_check_undecided_key_does_not_hide_the_violation_of_another() -> None:
     assert result.verdict is Verdict.VIOLATION
 
 
-def test_check_partial_linearization_respects_time_and_model() -> None:
-    rng = random.Random(5)
+def test_check_partial_linearization_respects_time_and_model(rng: random.Random) -> None:
     family = FAMILIES["register"]
     for _ in range(200):
         operations = random_history(family, rng)
