@@ -149,9 +149,9 @@ def _written(state: State, value: Value, version: int | None) -> State:
 def _holds(state: State, kind: str, operand: Value) -> bool:
     match kind:
         case "absent":
-            return state[1] == 0
+            return bool(state[1] == 0)
         case "present":
-            return state[1] != 0
+            return bool(state[1] != 0)
         case "version":
             return bool(state[1] == operand)
         case "value":
