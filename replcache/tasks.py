@@ -1,99 +1,91 @@
-"""Supervised tasks: every background task has an owner, and none ends unnoticed.
+"""Supervised background tasks: every task has an owner, and none ends unnoticed.
 
-A Supervisor owns the tasks of one component. A task that raises, a task that should run for ever and returns,
-and a callback that raises are reported to one `on_fatal` function, which stops the node: a component without
-one of its tasks is broken in ways nobody tested. Here is one of the few places where any exception is caught.
+The only module (besides asyncio.TaskGroup users) that creates tasks. A background task is expected to run
+until its owner closes; one that raises or returns earlier is reported to `on_failure`, which normally stops
+the node: a node without one of its loops would look alive and do nothing. A short task may end by itself,
+but an exception in it counts as a failure as well.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-# Cancelled tasks only clean up; one that takes longer hangs, and waiting longer would not end it.
-CLOSE_TIMEOUT_S = 5.0
+from replcache.observability.logs import get_logger
 
-FatalCallback = Callable[[BaseException], None]
+_log = get_logger(__name__)
 
 
-class TaskEndedError(Exception):
-    """A task that should run for ever ended, was cancelled by a stranger, or did not stop when told to."""
+class UnexpectedEnd(Exception):
+    """A background task returned although its owner was not closing."""
 
 
 class Supervisor:
-    """Owner of tasks; start() them, close() once or more often.
+    """Owns tasks. Nothing happens in the constructor; close() may be called twice."""
 
-    Args:
-        name: prefix of the task names, for debuggers.
-        on_fatal: called on the loop with each unexpected end; must not raise.
-    """
-
-    def __init__(self, name: str, on_fatal: FatalCallback) -> None:
-        self._name = name
-        self._on_fatal = on_fatal
-        self._tasks: set[asyncio.Task[Any]] = set()
-        # Tasks whose cancellation was asked for through cancel() or close().
-        self._expected: set[asyncio.Task[Any]] = set()
+    def __init__(self, on_failure: Callable[[str, BaseException], None]) -> None:
+        """on_failure: called on the loop with the task's name and its exception; must not raise."""
+        self._on_failure = on_failure
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._short: set[asyncio.Task[None]] = set()
+        # Background tasks whose owner ended them early, with cancel().
+        self._cancelled: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    def start(
-        self, coroutine: Coroutine[Any, Any, Any], name: str, *, forever: bool = False
-    ) -> asyncio.Task[Any]:
-        """Starts a task; with `forever` its return is as unexpected as an exception.
+    def background(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Starts a task that is to run until close()."""
+        return self._start(name, work, ends=False)
 
-        Raises:
-            RuntimeError: after close().
-        """
-        if self._closing:
-            coroutine.close()
-            raise RuntimeError(f"{self._name} is closed, {name} can't be started")
-        task = asyncio.get_running_loop().create_task(coroutine, name=f"{self._name}: {name}")
+    def short(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Starts a task that ends by itself."""
+        return self._start(name, work, ends=True)
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None], ends: bool) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._forever_done if forever else self._done)
+        if ends:
+            self._short.add(task)
+        task.add_done_callback(lambda done: self._ended(done, ends))
         return task
 
-    def cancel(self, task: asyncio.Task[Any]) -> None:
-        """Ends one task early; that is not an unexpected end."""
-        if not task.done():
-            self._expected.add(task)
+    def _ended(self, task: asyncio.Task[None], ends: bool) -> None:
+        self._tasks.discard(task)
+        self._short.discard(task)
+        expected = ends or self._closing or task in self._cancelled
+        self._cancelled.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None and not expected:
+            error = UnexpectedEnd(f"background task {task.get_name()} ended")
+        if error is not None:
+            _log.error("task_failed", task=task.get_name(), exc_info=error)
+            self._on_failure(task.get_name(), error)
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        """Ends one task before the others; that is not an unexpected end."""
+        if task in self._tasks:
+            self._cancelled.add(task)
             task.cancel()
 
-    def guard(self, function: Callable[..., object], *args: object) -> bool:
-        """Calls `function`; False, and on_fatal has been told, when it raised."""
+    def guard(self, name: str, function: Callable[..., object], *args: object) -> bool:
+        """Calls `function`, a callback that must not raise; an exception counts as the failure of a task.
+
+        Returns:
+            False when it raised and `on_failure` has been told.
+        """
         try:
             function(*args)
         except Exception as err:  # noqa: BLE001  # the boundary: reported, and the node stops
-            self._on_fatal(err)
+            _log.error("callback_failed", callback=name, exc_info=err)
+            self._on_failure(name, err)
             return False
         return True
 
-    async def close(self) -> None:
-        """Cancels all tasks and waits for their end, CLOSE_TIMEOUT_S at most. May be called twice."""
+    async def close(self, short_timeout_s: float = 0.0) -> None:
+        """Lets short tasks finish for a while, cancels what is left and waits until all are gone."""
         self._closing = True
-        current = asyncio.current_task()
-        waited = {task for task in self._tasks if task is not current}
-        for task in waited:
-            self.cancel(task)
-        if not waited:
-            return
-        _, hanging = await asyncio.wait(waited, timeout=CLOSE_TIMEOUT_S)
-        for task in hanging:
-            self._on_fatal(TaskEndedError(f"{task.get_name()} did not stop within {CLOSE_TIMEOUT_S} s"))
-
-    def _done(self, task: asyncio.Task[Any]) -> bool:
-        """Forgets the task; True when it ended without an error and without being told to."""
-        self._tasks.discard(task)
-        expected = task in self._expected
-        self._expected.discard(task)
-        if task.cancelled():
-            if not expected:
-                self._on_fatal(TaskEndedError(f"{task.get_name()} was cancelled by somebody else"))
-            return False
-        error = task.exception()
-        if error is not None:
-            self._on_fatal(error)
-            return False
-        return not expected
-
-    def _forever_done(self, task: asyncio.Task[Any]) -> None:
-        if self._done(task):
-            self._on_fatal(TaskEndedError(f"{task.get_name()} ended"))
+        if short_timeout_s > 0 and self._short:
+            await asyncio.wait(set(self._short), timeout=short_timeout_s)
+        while self._tasks:
+            tasks = set(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)

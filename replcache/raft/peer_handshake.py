@@ -9,15 +9,14 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import structlog
-
 from replcache import constants
 from replcache.clock import Clock
+from replcache.observability.logs import get_logger
 from replcache.raft.messages import PEER_PROTOCOL_VERSION, Hello
 from replcache.raft.peer_framing import PeerProtocolError
 from replcache.raft.peer_tls import certificate_names
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # Causes of refusals, each with its counter `refused_<cause>`.
 CAUSES = (

@@ -24,11 +24,9 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import structlog
 
 from replcache.clock import Clock
+from replcache.observability.logs import get_logger
 from replcache.raft.messages import Hello, Message
 from replcache.raft.peer_framing import PeerProtocolError
 from replcache.raft.peer_handshake import COUNTERS, Identity, PeerLimits, PeerRefused, RefusalBook
@@ -45,7 +43,7 @@ from replcache.tasks import Supervisor
 
 __all__ = ["PeerCallbacks", "PeerLimits", "PeerTransport", "PeerTransportStatistics", "TlsConfig"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 # How often links are looked at for pings and silence: a quarter of the shortest of those times at most.
 CHECK_INTERVAL_S = 0.2
@@ -64,7 +62,7 @@ class _Peer:
         self.name = name
         self.address = address
         self.link: DialledLink | None = None
-        self.task: asyncio.Task[Any] | None = None
+        self.task: asyncio.Task[None] | None = None
         # Set when the peer shows that it is alive: no reason to wait for the next attempt.
         self.wake = asyncio.Event()
 
@@ -110,11 +108,11 @@ class PeerTransport:
         self._book = RefusalBook(clock, node, self.counters)
         self._tls = TlsContexts(tls, self._tls_reloaded) if tls is not None else None
         self._listener = PeerListener(listen_address, self._socket_accepted, self._accept_failed)
-        self._supervisor = Supervisor(f"peers of {node}", self._fatal)
+        self._supervisor = Supervisor(self._failed)
         self._peers: dict[str, _Peer] = {}
         self._accepted: dict[str, AcceptedLink] = {}
         # Accepted sockets that have not said Hello, oldest first.
-        self._handshaking: dict[AcceptedLink, asyncio.Task[Any]] = {}
+        self._handshaking: dict[AcceptedLink, asyncio.Task[None]] = {}
         self._epoch = 0
         self._started = False
         self._closing = False
@@ -137,7 +135,7 @@ class PeerTransport:
             self._tls.load()
         await self._listener.start()
         self._started = True
-        self._supervisor.start(self._watch_links(), "watch links", forever=True)
+        self._supervisor.background("peer links watch", self._watch_links())
         self.set_peers(self._addresses)
 
     async def close(self) -> None:
@@ -151,7 +149,7 @@ class PeerTransport:
             if peer.task is not None:
                 self._supervisor.cancel(peer.task)
         if dialled:
-            leaving = [self._supervisor.start(link.close_gently(), f"close {link.peer}") for link in dialled]
+            leaving = [self._supervisor.short(f"peer {link.peer} close", link.close_gently()) for link in dialled]
             await asyncio.wait(leaving, timeout=CLOSE_FLUSH_S)
         await self._supervisor.close()
         open_links: list[Link] = [*dialled, *self._accepted.values()]
@@ -187,7 +185,7 @@ class PeerTransport:
         for name, address in wanted.items():
             if name not in self._peers:
                 peer = self._peers[name] = _Peer(name, address)
-                peer.task = self._supervisor.start(self._keep_dialling(peer), f"dial {name}", forever=True)
+                peer.task = self._supervisor.background(f"peer {name} dial", self._keep_dialling(peer))
 
     def _forget(self, peer: _Peer) -> None:
         del self._peers[peer.name]
@@ -196,7 +194,7 @@ class PeerTransport:
         if peer.link is not None:
             peer.link.drop("not a peer any more")
 
-    def _fatal(self, error: BaseException) -> None:
+    def _failed(self, _name: str, error: BaseException) -> None:
         self._callbacks.on_fatal(error)
 
     # --- sending ---
@@ -314,7 +312,7 @@ class PeerTransport:
         self.counters["connections_dialled"] += 1
         peer.link = link
         _log.info("peer_connected", node=self.identity.node, peer=peer.name, address=peer.address)
-        if not self._supervisor.guard(self._callbacks.on_connected, peer.name, link.hello):
+        if not self._supervisor.guard("on_connected", self._callbacks.on_connected, peer.name, link.hello):
             link.drop("fatal")
         return link
 
@@ -343,7 +341,7 @@ class PeerTransport:
             return
         self._epoch += 1
         link = AcceptedLink(self, self._epoch, remote, sock)
-        task = self._supervisor.start(self._shake_hands(link), f"handshake {self._epoch}")
+        task = self._supervisor.short(f"peer handshake {self._epoch}", self._shake_hands(link))
         # Also when the task is cancelled before its first step.
         task.add_done_callback(lambda _: link.close_socket())
         self._handshaking[link] = task
@@ -407,7 +405,7 @@ class PeerTransport:
         peer = self._peers.get(link.peer)
         if peer is not None:
             self._peer_alive(peer, hello)
-        if not self._supervisor.guard(self._callbacks.on_accepted, link.peer, hello, link.epoch):
+        if not self._supervisor.guard("on_accepted", self._callbacks.on_accepted, link.peer, hello, link.epoch):
             link.drop("fatal")
 
     def _peer_alive(self, peer: _Peer, hello: Hello) -> None:
@@ -424,11 +422,11 @@ class PeerTransport:
         if self._closing:
             return
         self.counters["messages_received"] += 1
-        if not self._supervisor.guard(self._callbacks.on_message, link.peer, message, link.epoch):
+        if not self._supervisor.guard("on_message", self._callbacks.on_message, link.peer, message, link.epoch):
             link.drop("fatal")
 
     def guard(self, function: Callable[[], object]) -> bool:
-        return self._supervisor.guard(function)
+        return self._supervisor.guard("peer link", function)
 
     def refused(self, link: Link, error: PeerProtocolError) -> None:
         self._book.refuse(error.cause, error, link.remote, link.direction)
@@ -448,7 +446,7 @@ class PeerTransport:
             peer.link = None
         self._log_lost(link)
         if not self._closing:
-            self._supervisor.guard(self._callbacks.on_disconnected, link.peer)
+            self._supervisor.guard("on_disconnected", self._callbacks.on_disconnected, link.peer)
 
     def _log_lost(self, link: Link) -> None:
         _log.info(
