@@ -149,7 +149,9 @@ class PeerTransport:
             if peer.task is not None:
                 self._supervisor.cancel(peer.task)
         if dialled:
-            leaving = [self._supervisor.short(f"peer {link.peer} close", link.close_gently()) for link in dialled]
+            leaving = [
+                self._supervisor.short(f"peer {link.peer} close", link.close_gently()) for link in dialled
+            ]
             await asyncio.wait(leaving, timeout=CLOSE_FLUSH_S)
         await self._supervisor.close()
         open_links: list[Link] = [*dialled, *self._accepted.values()]
@@ -405,7 +407,9 @@ class PeerTransport:
         peer = self._peers.get(link.peer)
         if peer is not None:
             self._peer_alive(peer, hello)
-        if not self._supervisor.guard("on_accepted", self._callbacks.on_accepted, link.peer, hello, link.epoch):
+        if not self._supervisor.guard(
+            "on_accepted", self._callbacks.on_accepted, link.peer, hello, link.epoch
+        ):
             link.drop("fatal")
 
     def _peer_alive(self, peer: _Peer, hello: Hello) -> None:
@@ -422,7 +426,9 @@ class PeerTransport:
         if self._closing:
             return
         self.counters["messages_received"] += 1
-        if not self._supervisor.guard("on_message", self._callbacks.on_message, link.peer, message, link.epoch):
+        if not self._supervisor.guard(
+            "on_message", self._callbacks.on_message, link.peer, message, link.epoch
+        ):
             link.drop("fatal")
 
     def guard(self, function: Callable[[], object]) -> bool:
