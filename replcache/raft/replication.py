@@ -311,6 +311,11 @@ class Follower:
         is_durable = engine.wal.durable_index >= verified
         engine.send(peer, reply, lsn=engine.term_lsn if is_durable else engine.wal.last_lsn)
 
+    def answer_stale_leader(self, peer: str) -> None:
+        """It learns of the newer term and steps down at once (H20)."""
+        engine = self._engine
+        engine.send(peer, HeartbeatReply(engine.term, 0, 0), lsn=engine.term_lsn)
+
     def on_heartbeat(self, peer: str, message: Heartbeat) -> None:
         """Commit moves only over the prefix that this leader has verified here (H3)."""
         engine = self._engine
