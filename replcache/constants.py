@@ -49,6 +49,49 @@ SNAPSHOT_AFTER_ENTRIES = 200_000
 PROPOSALS_IN_FLIGHT_MAX = 20_000
 PROPOSALS_IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
 
+# --- gRPC server -------------------------------------------------------------------------------------------
+# Calls at once on one connection; more wait in the client. A stream that nobody reads holds one of them.
+STREAMS_PER_CONNECTION_MAX = 100
+# grpcio refuses larger request headers before any of our code runs.
+METADATA_BYTES_MAX = 8 * 1024
+# Measured: without it grpcio keeps a silent connection for 120 s.
+GRPC_HANDSHAKE_TIMEOUT_S = 3.0
+# A connection without calls is closed politely; clients reconnect by themselves.
+GRPC_CONNECTION_IDLE_S = 60.0
+# Clients may ping this often, also without calls; the Python client pings every 20 s.
+GRPC_KEEPALIVE_MIN_S = 10.0
+# The server's own pings find dead clients, whose streams and lock waits then end.
+GRPC_KEEPALIVE_S = 20.0
+GRPC_KEEPALIVE_TIMEOUT_S = 10.0
+# One Pipeline stream: above either bound the server stops reading, which is gRPC's flow control.
+PIPELINE_BATCHES_IN_FLIGHT_MAX = 64
+PIPELINE_BYTES_IN_FLIGHT_MAX = 8 * 1024 * 1024
+# Entries of one reply; fits the 4 MiB that every client accepts, with room for the rest of the message.
+REPLY_BYTES_MAX = BATCH_BYTES_MAX
+LOCKS_DESCRIBED_MAX = 1000
+MEMBER_NAME_BYTES_MAX = 64
+ADDRESS_BYTES_MAX = 256
+# A request that has less time than this left can't be answered in time any more.
+DEADLINE_LEFT_MIN_S = 0.001
+# Time kept back from the caller's deadline, so that the typed error still reaches the caller: a tenth of
+# what is left, at most this.
+DEADLINE_MARGIN_MAX_S = 0.05
+# A lock wait keeps back more: giving up the place in the queue takes a round through the log.
+LOCK_GIVE_UP_MARGIN_MAX_S = 0.25
+# How long giving up a lock after the caller went away may take; the queue forgets it by itself later.
+LOCK_GIVE_UP_TIMEOUT_S = 2.0
+# A waiter looks at the lock itself this often: an installed snapshot brings no events.
+LOCK_RECHECK_INTERVAL_S = 1.0
+# Health follows the node's state at this pace: NOT_SERVING well within 1 s of a lost quorum.
+HEALTH_POLL_INTERVAL_S = 0.1
+LOOP_LAG_PROBE_INTERVAL_S = 0.25
+# Certificates on disk are looked at this often.
+TLS_RELOAD_INTERVAL_S = 10.0
+STOP_GRACE_S = 5.0
+STOP_TRANSFER_TIMEOUT_S = 1.0
+# After the last batch was answered while stopping, streams stay open this long for stragglers.
+STOP_STREAM_LINGER_S = 0.1
+
 # --- time (cluster clock, milliseconds) ---
 TTL_MS_MAX = 10 * 365 * 24 * 3600 * 1000
 LOCK_TTL_MS_MIN = 100
@@ -76,3 +119,7 @@ assert TICK_INTERVAL_S * 2 <= HEARTBEAT_INTERVAL_S
 assert VALUE_BYTES_MAX + KEY_BYTES_MAX < BATCH_BYTES_MAX < MESSAGE_BYTES_MAX <= ENTRY_BYTES_MAX
 assert ENTRY_BYTES_MAX + BATCH_BYTES_MAX < PEER_FRAME_BYTES_MAX < PEER_OUTBOX_BYTES_MAX
 assert STALENESS_PROBE_INTERVAL_S >= TICK_INTERVAL_S
+assert REPLY_BYTES_MAX + VALUE_BYTES_MAX <= MESSAGE_BYTES_MAX
+assert MESSAGE_BYTES_MAX < PIPELINE_BYTES_IN_FLIGHT_MAX
+assert HEALTH_POLL_INTERVAL_S < 1.0
+assert GRPC_KEEPALIVE_MIN_S <= GRPC_KEEPALIVE_S
