@@ -143,9 +143,9 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         self.commit_index = applied_index
         self.applied_index = applied_index
         for index in range(applied_index + 1, wal.last_index + 1):
-            entry = wal.entry(index)
-            if entry.kind == ENTRY_MEMBERSHIP:
-                self.configurations.append(index, decode_configuration(entry.payload))
+            _, _, kind, payload = wal.entry(index)
+            if kind == ENTRY_MEMBERSHIP:
+                self.configurations.append(index, decode_configuration(payload))
         self._sync_library_nodes()
         self.set_election_deadline()
 
@@ -184,7 +184,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
 
     @property
     def may_campaign(self) -> bool:
-        return self.is_recognised and self.name in self.configurations.voters and not self.wal.is_full
+        return self.is_recognised and self.name in self.configurations.voters and not self.wal.disk_full
 
     def is_reachable_member(self, peer: str) -> bool:
         """Connected, and the process there has the disk that the configuration means."""
@@ -324,7 +324,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         """Term and vote, to be durable before any message that follows from them."""
         assert term >= self.term, (term, self.term)
         self._SyncObj__setCurrentTerm(term, voted_for)
-        self.term_lsn = self.wal.last_lsn
+        self.term_lsn = self.log_lsn
 
     def become_follower(self, term: int, leader: str | None) -> None:
         """Takes over a term, a leader, or both; stepping down always sets a new election deadline (H21)."""
@@ -396,13 +396,18 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
     # --- log -------------------------------------------------------------------------------------------
 
     @property
+    def log_lsn(self) -> int:
+        """WAL sequence number of the newest mutation: durable up to it means all of it is durable."""
+        return self.wal.next_lsn - 1
+
+    @property
     def can_append_commands(self) -> bool:
         """The leader has applied the first entry of its term, so that its clock stamps go on from the last."""
         return (
             self.is_leader
             and self.applied_index >= self.term_start_index
             and not self.transfer.is_under_way
-            and not self.wal.is_full
+            and not self.wal.disk_full
         )
 
     def append_as_leader(self, entries: Sequence[WireEntry]) -> None:
@@ -412,7 +417,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
 
     def append_entries(self, entries: Sequence[WireEntry]) -> None:
         first = self.wal.last_index + 1
-        self.wal.append([(entry.term, entry.kind, entry.payload) for entry in entries])
+        self.wal.append([(index, *entry) for index, entry in enumerate(entries, first)])
         for index, entry in enumerate(entries, first):
             if entry.kind == ENTRY_MEMBERSHIP:
                 self.configurations.append(index, decode_configuration(entry.payload))
@@ -461,15 +466,15 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
 
     def _apply_next(self) -> None:
         index = self.applied_index + 1
-        entry = self.wal.entry(index)
-        if entry.kind == ENTRY_COMMAND:
-            applied = self._apply_command(index, entry.payload)
+        _, _, kind, payload = self.wal.entry(index)
+        if kind == ENTRY_COMMAND:
+            applied = self._apply_command(index, payload)
             self.applied_index = index
             self._resolve(applied)
             self.shell.on_applied(index, applied)
         else:
             self.applied_index = index
-            if entry.kind == ENTRY_MEMBERSHIP:
+            if kind == ENTRY_MEMBERSHIP:
                 self.admin.on_applied(index)
         if index == self.term_start_index and self.is_leader:
             self.forwarding.flush()

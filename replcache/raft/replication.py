@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from replcache.raft.log_search import first_index_of_term_at, last_index_with_term
 from replcache.raft.membership import quorum
 from replcache.raft.messages import Append, AppendReply, Heartbeat, HeartbeatReply, WireEntry
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # A reply that takes longer than this many heartbeats is asked for again, each time twice as patiently.
 RESEND_HEARTBEATS = 10
 RESEND_DOUBLINGS_MAX = 4
+# Small entries: bounds the work of one message.
+APPEND_ENTRIES_MAX = 1024
 
 
 @dataclass(slots=True)
@@ -114,8 +117,10 @@ class Leadership:
         prev_term = engine.wal.term_at(prev_index)
         assert prev_term is not None, (peer, prev_index, engine.wal.base_index)
         entries = tuple(
-            WireEntry(entry.term, entry.kind, entry.payload)
-            for entry in engine.wal.entries(progress.next, engine.config.append_bytes_max)
+            WireEntry(term, kind, payload)
+            for _, term, kind, payload in engine.wal.entries(
+                progress.next, engine.config.append_bytes_max, APPEND_ENTRIES_MAX
+            )
         )
         progress.sequence += 1
         message = Append(
@@ -165,7 +170,7 @@ class Leadership:
         """Next try where the logs may agree; never behind what is known to match (H22)."""
         candidate = message.conflict_index
         if message.conflict_term:
-            own = self._engine.wal.last_index_of_term(message.conflict_term)
+            own = last_index_with_term(self._engine.wal, message.conflict_term)
             if own is not None:
                 candidate = min(own + 1, progress.next)
         self.probe(peer, progress)
@@ -292,7 +297,7 @@ class Follower:
         if own is None:
             conflict_term, conflict_index = 0, wal.last_index + 1
         else:
-            conflict_term, conflict_index = own, wal.first_index_of_term(own)
+            conflict_term, conflict_index = own, first_index_of_term_at(wal, message.prev_index)
         reply = AppendReply(
             term=engine.term,
             sequence=message.sequence,
@@ -309,7 +314,7 @@ class Follower:
             term=engine.term, sequence=message.sequence, success=True, match_index=verified
         )
         is_durable = engine.wal.durable_index >= verified
-        engine.send(peer, reply, lsn=engine.term_lsn if is_durable else engine.wal.last_lsn)
+        engine.send(peer, reply, lsn=engine.term_lsn if is_durable else engine.log_lsn)
 
     def answer_stale_leader(self, peer: str) -> None:
         """It learns of the newer term and steps down at once (H20)."""

@@ -187,7 +187,7 @@ class SnapshotReceiver:
             reply = SnapshotReply(
                 engine.term, sequence, index, term, 0, installed=True, match_index=engine.commit_index
             )
-            engine.send(peer, reply, lsn=engine.wal.last_lsn)
+            engine.send(peer, reply, lsn=engine.log_lsn)
 
     def _reply(
         self, peer: str, message: SnapshotChunk, *, offset: int = 0, installed: bool = False, match: int = 0
@@ -204,4 +204,4 @@ class SnapshotReceiver:
         )
         # A claim about committed entries waits until they are durable here.
         is_durable = not match or engine.wal.durable_index >= match
-        engine.send(peer, reply, lsn=engine.term_lsn if is_durable else engine.wal.last_lsn)
+        engine.send(peer, reply, lsn=engine.term_lsn if is_durable else engine.log_lsn)
