@@ -11,7 +11,7 @@ Sources: Raft paper figure 2; Raft dissertation 3.10, 4.1-4.2, 6.2-6.4, 9.6, 10.
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 from pysyncobj.node import Node as LibraryNode
@@ -225,9 +225,14 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
             return True
         return self.peer_incarnations.get(peer) == member.incarnation
 
-    def on_peer_up(self, peer: str, incarnation: int) -> None:
-        self.connected.add(peer)
+    def on_hello(self, peer: str, incarnation: int) -> None:
+        """The peer's messages come from the process with this disk from now on."""
         self.peer_incarnations[peer] = incarnation
+
+    def on_peer_up(self, peer: str, incarnation: int) -> None:
+        """Messages to the peer leave from now on."""
+        self.connected.add(peer)
+        self.on_hello(peer, incarnation)
         progress = self.leadership.progress.get(peer)
         if self.is_leader and progress is not None:
             self.leadership.probe(peer, progress)
@@ -561,24 +566,24 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
 
     # --- the library's handlers, replaced ------------------------------------------------------------------
 
-    def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802
+    def _SyncObj__generateRaftTimeout(self) -> float:
         low, high = self.config.election_min_s, self.config.election_max_s
         return low + (high - low) * self.rng.random()
 
-    def _SyncObj__onMessageReceived(self, node: LibraryNode, message: Any) -> None:  # noqa: N802
+    def _SyncObj__onMessageReceived(self, node: LibraryNode, message: Any) -> None:
         self.receive(str(node.id), message)
 
-    def _onTick(self, timeToWait: float = 0.0) -> None:  # noqa: N802, N803
+    def _onTick(self, timeToWait: float = 0.0) -> None:
         self.tick()
         self.process()
 
-    def _applyCommand(self, *_: Any, **__: Any) -> None:  # noqa: N802
+    def _applyCommand(self, *_: Any, **__: Any) -> None:
         raise AssertionError("commands enter through submit()")
 
     def _unused(self, *_: Any, **__: Any) -> None:
         raise AssertionError("this handler of the library is replaced (docs/hazards.md)")
 
-    _checkCommandsToApply = _unused  # noqa: N815
+    _checkCommandsToApply = _unused
     _SyncObj__sendAppendEntries = _unused
     _SyncObj__sendNextNodeIdx = _unused
     _SyncObj__onBecomeLeader = _unused
@@ -590,5 +595,3 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
     _SyncObj__deleteEntriesTo = _unused
     _SyncObj__changeCluster = _unused
     _SyncObj__doChangeCluster = _unused
-
-

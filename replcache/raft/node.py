@@ -8,9 +8,10 @@ goes on with a state that it can't trust (promise P9).
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -33,12 +34,12 @@ from replcache.raft.membership import Configuration, decode_configuration, encod
 from replcache.raft.messages import Hello, Message
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
-from replcache.raft.peers import PeerTransport
+from replcache.raft.peers import PeerCallbacks, PeerTransport
 from replcache.raft.port import AppliedListener, Member, NodeStatus
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
-from replcache.raft.wal import SyncJob
 from replcache.raft.waiters import Waiters
+from replcache.raft.wal import SyncJob
 from replcache.statemachine.commands import Command
 from replcache.statemachine.machine import Applied, StateMachine
 from replcache.statemachine.results import CommandResult
@@ -174,17 +175,21 @@ class RaftNode:
         self.transport = PeerTransport(
             node=config.name,
             cluster_id=config.cluster_id,
-            listen=config.peer_listen,
+            incarnation=self.storage.identity.incarnation,
+            listen_address=config.peer_listen,
+            hello_factory=self._hello,
             peers=self._peer_addresses(),
-            hello=self._hello,
-            is_member=self._is_member,
-            on_message=self._on_message,
-            on_connected=self._on_connected,
-            on_disconnected=self._on_disconnected,
-            on_fatal=self._fail,
-            tls=config.peer_tls,
+            callbacks=PeerCallbacks(
+                on_message=self._on_message,
+                is_member=self._is_member,
+                on_fatal=self._fail,
+                on_connected=self._on_connected,
+                on_disconnected=self._on_disconnected,
+                on_accepted=self._on_accepted,
+            ),
             clock=self.clock,
             rng=self._rng,
+            tls=config.peer_tls,
             fault_injection=config.fault_injection,
         )
         await self.transport.start()
@@ -238,6 +243,8 @@ class RaftNode:
         try:
             has_more = self.engine.process()
             self._start_sync()
+            self.wake_waiters()
+            self._remember_rejoin()
             self._snapshots.maybe_start()
         except (ReplcacheError, AssertionError, OSError) as error:
             self._fail(error)
@@ -311,6 +318,11 @@ class RaftNode:
         self._guard(lambda: self.engine.on_peer_up(peer, hello.incarnation))
         self._guard(self._maybe_bootstrap)
 
+    def _on_accepted(self, peer: str, hello: Hello, _epoch: int) -> None:
+        self._heard[peer] = hello
+        self._guard(lambda: self.engine.on_hello(peer, hello.incarnation))
+        self._guard(self._maybe_bootstrap)
+
     def _on_disconnected(self, peer: str) -> None:
         self._guard(lambda: self.engine.on_peer_down(peer))
 
@@ -318,9 +330,6 @@ class RaftNode:
         identity = self.storage.identity
         known = identity.bootstrap
         return Hello(
-            cluster_id=self.config.cluster_id,
-            node=self.config.name,
-            incarnation=identity.incarnation,
             bootstrap=decode_configuration(known) if known is not None else None,
             client_address=self.config.client_address,
             peer_address=self.config.peer_listen,
@@ -357,6 +366,19 @@ class RaftNode:
             members = self.engine.configurations.current
             self.storage.identity.set_bootstrap(encode_configuration(members))
             self.engine.is_bootstrapped = True
+
+    # --- for the snapshot jobs -----------------------------------------------------------------------------
+
+    def short_task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._supervisor.short(name, work)
+
+    @property
+    def snapshot_index(self) -> int:
+        return self._snapshots.last_index
+
+    @property
+    def snapshots_taken(self) -> int:
+        return self._snapshots.taken
 
     # --- applied ---------------------------------------------------------------------------------------
 

@@ -123,9 +123,7 @@ class Leadership:
             )
         )
         progress.sequence += 1
-        message = Append(
-            engine.term, progress.sequence, prev_index, prev_term, engine.commit_index, entries
-        )
+        message = Append(engine.term, progress.sequence, prev_index, prev_term, engine.commit_index, entries)
         if not progress.in_flight:
             progress.last_progress = engine.clock.now()
         progress.in_flight.append((progress.sequence, prev_index + len(entries)))
@@ -237,6 +235,8 @@ class Follower:
         # Highest index that a message of the current term's leader has verified to be its own.
         self.verified_index = 0
         self.entries_deleted = 0
+        # Stays 0: an entry that the leader has too must never be deleted (H1).
+        self.matching_deleted = 0
         self.duplicates_skipped = 0
 
     def reset(self) -> None:
@@ -283,6 +283,9 @@ class Follower:
                         f"{entry.term} there"
                     )
                 self.entries_deleted += wal.last_index - index + 1
+                self.matching_deleted += sum(
+                    wal.term_at(at) == sent.term for at, sent in enumerate(entries[position:], index)
+                )
                 engine.truncate_from(index)
             engine.append_entries(entries[position:])
             return
@@ -310,9 +313,7 @@ class Follower:
     def _acknowledge(self, peer: str, message: Append, verified: int) -> None:
         """The answer leaves when everything that it vouches for is durable."""
         engine = self._engine
-        reply = AppendReply(
-            term=engine.term, sequence=message.sequence, success=True, match_index=verified
-        )
+        reply = AppendReply(term=engine.term, sequence=message.sequence, success=True, match_index=verified)
         is_durable = engine.wal.durable_index >= verified
         engine.send(peer, reply, lsn=engine.term_lsn if is_durable else engine.log_lsn)
 

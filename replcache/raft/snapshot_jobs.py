@@ -62,7 +62,7 @@ class SnapshotJobs:
         if entries >= config.snapshot_after_entries or size >= config.snapshot_after_bytes:
             self.take()
 
-    def take(self) -> "asyncio.Task[None]":
+    def take(self) -> None:
         """Begins a snapshot of what is applied now."""
         assert not self._is_busy
         self._is_busy = True
@@ -73,7 +73,7 @@ class SnapshotJobs:
         members = encode_configuration(engine.configurations.at(index))
         view = engine.machine.begin_snapshot()
         self._bytes_at_last = self._node.storage.wal.bytes_written
-        return self._node.short_task("snapshot", self._take(index, term, members, view))
+        self._node.short_task("snapshot", self._take(index, term, members, view))
 
     async def _take(self, index: int, term: int, members: bytes, view: object) -> None:
         loop = asyncio.get_running_loop()
@@ -114,5 +114,3 @@ class SnapshotJobs:
 
     def _load(self, snapshot: Snapshot) -> StateMachine:
         return StateMachine.restore(self._store.chunks(snapshot))
-
-
