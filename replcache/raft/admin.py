@@ -32,7 +32,7 @@ class Admin:
         self._asked: dict[int, AdminDone] = {}
         self._id = 0
 
-    # --- calls of this node --------------------------------------------------------------------------------
+    # --- calls of this node ---
 
     def request(self, action: str, member: Member, done: AdminDone) -> None:
         """action: "add", "promote", "remove", "transfer". `done` may never be called: keep a deadline."""
@@ -75,7 +75,7 @@ class Admin:
             and engine.configurations.current_index <= engine.commit_index
         )
 
-    # --- calls of peers --------------------------------------------------------------------------------------
+    # --- calls of peers ---
 
     def on_request(self, peer: str, message: AdminRequest) -> None:
         engine = self._engine
@@ -94,7 +94,7 @@ class Admin:
         if done is not None:
             done(Refused(message.error) if message.error else None)
 
-    # --- progress ------------------------------------------------------------------------------------------
+    # --- progress ---
 
     def on_applied(self, index: int) -> None:
         """A membership entry is committed."""

@@ -1,8 +1,8 @@
 """The Raft engine: pysyncobj's SyncObj with its unsafe handlers replaced whole.
 
-Synchronous and driven from outside: `receive`, `tick`, `on_durable`, `submit`, `read_index`, each followed by
-`process`. No thread, no asyncio, no file and no socket in here; clock and randomness are parameters. The shell
-(node.py, or the simulator) carries messages, runs WAL sync jobs and snapshot jobs.
+Synchronous and driven from outside: `receive`, `tick`, `on_durable`, `submit`, `read_index`, each followed
+by `process`. No thread, no asyncio, no file and no socket in here; clock and randomness are parameters. The
+shell (node.py, or the simulator) carries messages, runs WAL sync jobs and snapshot jobs.
 
 Invariants: base <= applied <= commit <= last log index; term and vote are durable before any message that
 follows from them leaves (`lsn` of `send`); what a follower acknowledges is durable.
@@ -12,10 +12,7 @@ Sources: Raft paper figure 2; Raft dissertation 3.10, 4.1-4.2, 6.2-6.4, 9.6, 10.
 import random
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
-
-from pysyncobj.node import Node as LibraryNode
-from pysyncobj.syncobj import _RAFT_STATE, SyncObj
+from typing import NoReturn, Protocol
 
 from replcache.clock import Clock
 from replcache.errors import NodeHalted
@@ -23,9 +20,9 @@ from replcache.raft.admin import Admin
 from replcache.raft.apply import apply_command
 from replcache.raft.dispatch import HANDLERS, LEADER_MESSAGES, is_ack
 from replcache.raft.election import Election
-from replcache.raft.engine_config import EngineConfig, library_conf
+from replcache.raft.engine_config import EngineConfig
 from replcache.raft.forwarding import Forwarding
-from replcache.raft.library_transport import LibraryTransport
+from replcache.raft.library_frame import CANDIDATE, FOLLOWER, LEADER, LibraryFrame
 from replcache.raft.log_adapter import LogAdapter
 from replcache.raft.membership import (
     Configuration,
@@ -41,7 +38,6 @@ from replcache.raft.remote_reads import RemoteReads
 from replcache.raft.replication import Follower, Leadership
 from replcache.raft.snapshot_transfer import SnapshotPort, SnapshotReceiver, SnapshotSender
 from replcache.raft.transfer import Transfer
-from replcache.raft.upstream import Private, assert_upstream
 from replcache.raft.wal import Wal
 from replcache.statemachine.commands import Command
 from replcache.statemachine.machine import Applied, StateMachine
@@ -63,19 +59,8 @@ class Shell(Protocol):
     def on_configuration(self, members: Configuration) -> None: ...
 
 
-class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
+class Engine(LibraryFrame):
     """One Raft node. See the module docstring for how it is driven."""
-
-    # The library's own state, under readable names.
-    term = Private("raftCurrentTerm")
-    voted_for = Private("votedForNodeId")
-    commit_index = Private("raftCommitIndex")
-    applied_index = Private("raftLastApplied")
-    election_deadline = Private("raftElectionDeadline")
-    _role = Private("raftState")
-    _leader_node = Private("raftLeader")
-    _library_log = Private("raftLog")
-    _library_nodes = Private("otherNodes")
 
     def __init__(
         self,
@@ -135,9 +120,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
             group_bytes_max=config.entry_bytes_max,
         )
         self.admin = Admin(self)
-        super().__init__(LibraryNode(name), [], library_conf(config), transport=LibraryTransport())
-        assert_upstream(self)
-        self._library_log = LogAdapter(wal)
+        super().__init__(name, config, rng, LogAdapter(wal))
         self.term = wal.term
         self.voted_for = wal.voted_for
         self.commit_index = applied_index
@@ -149,21 +132,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         self._sync_library_nodes()
         self.set_election_deadline()
 
-    # --- who am I --------------------------------------------------------------------------------------
-
-    @property
-    def is_leader(self) -> bool:
-        return bool(self._role == _RAFT_STATE.LEADER)
-
-    @property
-    def is_candidate(self) -> bool:
-        return bool(self._role == _RAFT_STATE.CANDIDATE)
-
-    @property
-    def leader(self) -> str:
-        """Name of the leader of the current term as known here; empty: unknown."""
-        node = self._leader_node
-        return str(node.id) if node is not None else ""
+    # --- who am I ---
 
     @property
     def other_voters(self) -> list[str]:
@@ -195,7 +164,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
             and self.peer_incarnations.get(peer) == member.incarnation
         )
 
-    # --- inputs ----------------------------------------------------------------------------------------
+    # --- inputs ---
 
     def receive(self, peer: str, message: Message) -> None:
         """Takes one message of a peer; the transport has settled that it is from `peer`."""
@@ -264,9 +233,9 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
 
     def _tick_cluster_clock(self) -> None:
         due = self.machine.next_due_ms()
-        if due is not None and self.can_append_commands and self.applied_index == self.wal.last_index:
-            if due <= self.cluster_now_ms():
-                self.forwarding.append_clock_tick()
+        is_idle = self.can_append_commands and self.applied_index == self.wal.last_index
+        if due is not None and is_idle and due <= self.cluster_now_ms():
+            self.forwarding.append_clock_tick()
 
     def on_durable(self) -> None:
         """The WAL's durable_lsn has moved."""
@@ -323,12 +292,12 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         if self.reads.try_finish(voters, self.name, quorum(len(voters))):
             self.start_reads()
 
-    # --- term and role -----------------------------------------------------------------------------------
+    # --- term and role ---
 
     def set_term(self, term: int, voted_for: str | None) -> None:
         """Term and vote, to be durable before any message that follows from them."""
         assert term >= self.term, (term, self.term)
-        self._SyncObj__setCurrentTerm(term, voted_for)
+        self.write_term(term, voted_for)
         self.term_lsn = self.log_lsn
 
     def become_follower(self, term: int, leader: str | None) -> None:
@@ -343,7 +312,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
             self.follower.reset()
             self._set_leader(None)
         if was_leader or self.is_candidate:
-            self._SyncObj__setState(_RAFT_STATE.FOLLOWER)
+            self.set_role(FOLLOWER)
             self.set_election_deadline()
         if was_leader:
             self._on_lost_leadership()
@@ -367,7 +336,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
     def become_candidate(self) -> None:
         assert self.may_campaign and not self.is_leader
         self._set_leader(None)
-        self._SyncObj__setState(_RAFT_STATE.CANDIDATE)
+        self.set_role(CANDIDATE)
         self.set_term(self.term + 1, self.name)
         self._gated.clear()
         self.follower.reset()
@@ -377,7 +346,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         assert self.is_candidate and self.voted_for == self.name
         now = self.clock.now()
         self.election.reset()
-        self._SyncObj__setState(_RAFT_STATE.LEADER)
+        self.set_role(LEADER)
         self._set_leader(self.name)
         self.leadership.start(now)
         self.term_start_index = self.wal.last_index + 1
@@ -389,16 +358,14 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         self._set_leader(None)
 
     def _set_leader(self, name: str | None) -> None:
-        if (name or "") == self.leader:
-            return
-        self._leader_node = LibraryNode(name) if name is not None else None
-        if name is not None:
-            self.leader_changes += 1
+        if (name or "") != self.leader:
+            self.write_leader(name)
+            self.leader_changes += name is not None
 
     def set_election_deadline(self) -> None:
-        self.election_deadline = self.clock.now() + self._SyncObj__generateRaftTimeout()
+        self.election_deadline = self.clock.now() + self.random_election_timeout_s()
 
-    # --- log -------------------------------------------------------------------------------------------
+    # --- log ---
 
     @property
     def log_lsn(self) -> int:
@@ -407,7 +374,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
 
     @property
     def can_append_commands(self) -> bool:
-        """The leader has applied the first entry of its term, so that its clock stamps go on from the last."""
+        """The leader has applied the first entry of its term: its clock stamps go on from the last."""
         return (
             self.is_leader
             and self.applied_index >= self.term_start_index
@@ -451,7 +418,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         self.shell.on_configuration(self.configurations.current)
 
     def _sync_library_nodes(self) -> None:
-        self._library_nodes = {LibraryNode(name) for name in self.other_voters}
+        self.write_other_nodes(self.other_voters)
 
     def set_commit_index(self, index: int) -> None:
         """Only ever forward."""
@@ -507,7 +474,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         base_ms, base_at = self._clock_base
         return max(self.machine.clock_ms, base_ms + int((self.clock.now() - base_at) * 1000))
 
-    # --- snapshots -------------------------------------------------------------------------------------
+    # --- snapshots ---
 
     def on_snapshot_taken(self, index: int) -> None:
         """An own snapshot at `index` is durable: the log before it may go, but for a reserve."""
@@ -548,7 +515,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
             self._on_configuration()
         self.set_election_deadline()
 
-    # --- output ----------------------------------------------------------------------------------------
+    # --- output ---
 
     def send(self, peer: str, message: Message, *, lsn: int = 0) -> bool:
         """Sends when the WAL is durable up to `lsn`; False: certainly not sent."""
@@ -563,35 +530,3 @@ class Engine(SyncObj):  # type: ignore[misc]  # the library has no types
         self.proposals.fail_all(NodeHalted(reason))
         self.reads.fail_all()
         raise NodeHalted(reason) from cause
-
-    # --- the library's handlers, replaced ------------------------------------------------------------------
-
-    def _SyncObj__generateRaftTimeout(self) -> float:
-        low, high = self.config.election_min_s, self.config.election_max_s
-        return low + (high - low) * self.rng.random()
-
-    def _SyncObj__onMessageReceived(self, node: LibraryNode, message: Any) -> None:
-        self.receive(str(node.id), message)
-
-    def _onTick(self, timeToWait: float = 0.0) -> None:
-        self.tick()
-        self.process()
-
-    def _applyCommand(self, *_: Any, **__: Any) -> None:
-        raise AssertionError("commands enter through submit()")
-
-    def _unused(self, *_: Any, **__: Any) -> None:
-        raise AssertionError("this handler of the library is replaced (docs/hazards.md)")
-
-    _checkCommandsToApply = _unused
-    _SyncObj__sendAppendEntries = _unused
-    _SyncObj__sendNextNodeIdx = _unused
-    _SyncObj__onBecomeLeader = _unused
-    _SyncObj__applyLogEntries = _unused
-    _SyncObj__doApplyCommand = _unused
-    _SyncObj__tryLogCompaction = _unused
-    _SyncObj__loadDumpFile = _unused
-    _SyncObj__deleteEntriesFrom = _unused
-    _SyncObj__deleteEntriesTo = _unused
-    _SyncObj__changeCluster = _unused
-    _SyncObj__doChangeCluster = _unused

@@ -114,7 +114,7 @@ class RaftNode:
     def machine(self) -> StateMachine:
         return self.engine.machine
 
-    # --- life ------------------------------------------------------------------------------------------
+    # --- life ---
 
     async def start(self) -> None:
         """Opens the data directory, listens, and takes part.
@@ -228,7 +228,7 @@ class RaftNode:
         log.critical("node_halted", reason=self.halted, exc_info=error)
         self._on_halt(self.halted)
 
-    # --- the pump --------------------------------------------------------------------------------------
+    # --- the pump ---
 
     def kick(self) -> None:
         """Runs the pump once in the next loop turn, however many inputs arrive until then."""
@@ -305,7 +305,7 @@ class RaftNode:
                 except NotApplied:
                     continue  # no leader: the staleness that is reported goes on growing
 
-    # --- network ---------------------------------------------------------------------------------------
+    # --- network ---
 
     def transmit(self, peer: str, message: Message) -> bool:
         return self.transport.send(peer, message)
@@ -367,7 +367,7 @@ class RaftNode:
             self.storage.identity.set_bootstrap(encode_configuration(members))
             self.engine.is_bootstrapped = True
 
-    # --- for the snapshot jobs -----------------------------------------------------------------------------
+    # --- for the snapshot jobs ---
 
     def short_task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._supervisor.short(name, work)
@@ -380,7 +380,7 @@ class RaftNode:
     def snapshots_taken(self) -> int:
         return self._snapshots.taken
 
-    # --- applied ---------------------------------------------------------------------------------------
+    # --- applied ---
 
     def on_applied(self, index: int, applied: Applied) -> None:
         for listener in self._listeners:
@@ -393,7 +393,7 @@ class RaftNode:
     def install_snapshot(self, index: int, term: int) -> None:
         self._snapshots.install(index, term)
 
-    # --- port ------------------------------------------------------------------------------------------
+    # --- port ---
 
     def status(self) -> NodeStatus:
         return node_status(self)

@@ -63,7 +63,7 @@ class Leadership:
         for name in [n for n in self.progress if n not in others]:
             del self.progress[name]
 
-    # --- sending ---------------------------------------------------------------------------------------
+    # --- sending ---
 
     def tick(self, now: float) -> None:
         if now >= self._heartbeat_at:
@@ -134,7 +134,7 @@ class Leadership:
         progress.next += len(entries)
         return True
 
-    # --- replies ---------------------------------------------------------------------------------------
+    # --- replies ---
 
     def on_append_reply(self, peer: str, message: AppendReply) -> None:
         """Only called with a reply of the current term: hence an answer to this leadership."""
@@ -186,7 +186,7 @@ class Leadership:
             self.replicate_to(peer, progress)
         self._engine.reads.acknowledge(peer, message.round)
 
-    # --- commit ----------------------------------------------------------------------------------------
+    # --- commit ---
 
     def advance_commit(self) -> None:
         """Commits what a majority of the voters holds durably, if it is of the own term (5.4.2).

@@ -33,7 +33,7 @@ class SnapshotJobs:
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown, wait=True)
 
-    # --- SnapshotPort --------------------------------------------------------------------------------------
+    # --- SnapshotPort ---
 
     @property
     def last_index(self) -> int:
@@ -50,7 +50,7 @@ class SnapshotJobs:
     def receive(self, index: int, term: int, total: int, offset: int, data: bytes) -> int:
         return self._store.receive(index, term, total, offset, data)
 
-    # --- taking --------------------------------------------------------------------------------------------
+    # --- taking ---
 
     def maybe_start(self) -> None:
         """Takes a snapshot when the log has grown enough since the last one."""
@@ -89,7 +89,7 @@ class SnapshotJobs:
         self._node.engine.on_snapshot_taken(index)
         self._node.kick()
 
-    # --- installing ----------------------------------------------------------------------------------------
+    # --- installing ---
 
     def install(self, index: int, term: int) -> None:
         self._node.short_task("install-snapshot", self._install(index, term))

@@ -1,4 +1,4 @@
-"""Bringing a peer up by snapshot: chunks bound to (leader's term, snapshot, offset), paced by acknowledgement.
+"""Bringing a peer up by snapshot: chunks bound to (term, snapshot, offset), paced by acknowledgement.
 
 Raft paper 7, with the chunks made resumable. One chunk is under way for each peer. A receiver acknowledges
 "installed" only when the whole file was verified, is durable, and is loaded; it never goes behind what it has
@@ -18,7 +18,7 @@ RESEND_HEARTBEATS = 10
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """A durable snapshot: state after `index`, whose entry had `term`. `size` is that of its file in bytes."""
+    """A durable snapshot: the state after `index`, whose entry had `term`. `size`: bytes of its file."""
 
     index: int
     term: int

@@ -1,4 +1,7 @@
-"""Handing leadership over (Raft dissertation 3.10): stop taking commands, let the target catch up, TimeoutNow."""
+"""Handing leadership over (Raft dissertation 3.10).
+
+The leader stops appending commands, lets the target catch up, and tells it to campaign at once.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
