@@ -474,28 +474,10 @@ class Engine(LibraryFrame):
         base_ms, base_at = self._clock_base
         return max(self.machine.clock_ms, base_ms + int((self.clock.now() - base_at) * 1000))
 
-    # --- snapshots ---
+    # --- snapshots and first start ---
 
-    def on_snapshot_taken(self, index: int) -> None:
-        """An own snapshot at `index` is durable: the log before it may go, but for a reserve."""
-        keep_from = min(index, max(self.wal.base_index, self.wal.last_index - self.config.log_kept_entries))
-        if keep_from > self.wal.base_index:
-            self.wal.compact_to(keep_from)
-        self.configurations.forget_before(min(index, self.wal.base_index))
-
-    def on_snapshot_verified(self, index: int, term: int, *, is_good: bool) -> bool:
-        return self.snapshots_in.on_verified(index, term, is_good=is_good)
-
-    def on_snapshot_loaded(
-        self, index: int, term: int, members: Configuration, machine: StateMachine
-    ) -> None:
-        """A received snapshot is durable and loaded: it takes the place of state and log (Raft paper 7)."""
-        if self.halted or index <= self.commit_index:
-            return
-        if self.wal.term_at(index) == term:
-            self.wal.compact_to(index)
-        else:
-            self.wal.reset(index, term)
+    def take_over_snapshot(self, index: int, members: Configuration, machine: StateMachine) -> None:
+        """The state, commit and applied index of an installed snapshot; the caller has settled the log."""
         self.machine = machine
         self.commit_index = index
         self.applied_index = index
@@ -504,7 +486,6 @@ class Engine(LibraryFrame):
         self.configurations.reset(index, members)
         self._on_configuration()
         self.proposals.lost_in_snapshot()
-        self.snapshots_in.acknowledge_installed(index, term)
 
     def bootstrap(self, members: Configuration) -> None:
         """The first start of the cluster: every configured member was heard, with its incarnation."""

@@ -1,8 +1,8 @@
 """The part of pysyncobj that carries the engine, and nothing else of it.
 
-A subclass of SyncObj whose constructor opens nothing: no thread, no socket, no file. The library's term, vote,
-role, leader, commit and applied index are the engine's; they get readable names here. Every handler that
-docs/hazards.md found wrong is replaced, so that a call of it by mistake fails at once.
+A subclass of SyncObj whose constructor opens nothing: no thread, no socket, no file. The library's term,
+vote, role, leader, commit and applied index are the engine's; they get readable names here. Every handler
+that docs/hazards.md found wrong is replaced, so that a call of it by mistake fails at once.
 """
 
 import random

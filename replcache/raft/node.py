@@ -26,15 +26,14 @@ from replcache.errors import (
     StalenessUnavailable,
     StorageError,
 )
-from replcache.raft import bootstrap
 from replcache.raft.disk import Disk, DiskFull, OsDisk
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
-from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
-from replcache.raft.messages import Hello, Message
+from replcache.raft.membership import Configuration
+from replcache.raft.messages import Message
+from replcache.raft.node_peers import NodePeers
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
-from replcache.raft.peers import PeerCallbacks, PeerTransport
 from replcache.raft.port import AppliedListener, Member, NodeStatus
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
@@ -92,12 +91,11 @@ class RaftNode:
         self._disk = disk or OsDisk()
         self.clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
-        self._supervisor = Supervisor(lambda name, error: self._fail(error))
+        self._supervisor = Supervisor(lambda name, error: self.fail(error))
         self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
         self._listeners: list[AppliedListener] = []
         self._applied_waiters = Waiters()
         self._revision_waiters = Waiters()
-        self._heard: dict[str, Hello] = {}
         self._fresh_at = float("-inf")
         self._is_pump_scheduled = False
         self._is_closed = False
@@ -106,7 +104,7 @@ class RaftNode:
         self.fsync_seconds = 0.0
         self.storage: OpenedStorage
         self.engine: Engine
-        self.transport: PeerTransport
+        self._peers: NodePeers
         self._snapshots: SnapshotJobs
         self._loop: asyncio.AbstractEventLoop
 
@@ -140,6 +138,7 @@ class RaftNode:
         if self.storage.wal.report.dropped_bytes:
             log.warning("wal_tail_repaired", report=str(self.storage.wal.report))
         self._snapshots = SnapshotJobs(self, self.storage.snapshots)
+        self._peers = NodePeers(self, self._rng)
         self.engine = Engine(
             name=config.name,
             incarnation=identity.incarnation,
@@ -155,8 +154,7 @@ class RaftNode:
             clock=self.clock,
             rng=self._rng,
         )
-        await self._start_transport()
-        self._maybe_bootstrap()
+        await self._peers.start()
         self._supervisor.background("raft-tick", self._tick_forever())
         self._supervisor.background("staleness-probe", self._probe_forever())
         log.info(
@@ -170,30 +168,6 @@ class RaftNode:
         )
         self.kick()
 
-    async def _start_transport(self) -> None:
-        config = self.config
-        self.transport = PeerTransport(
-            node=config.name,
-            cluster_id=config.cluster_id,
-            incarnation=self.storage.identity.incarnation,
-            listen_address=config.peer_listen,
-            hello_factory=self._hello,
-            peers=self._peer_addresses(),
-            callbacks=PeerCallbacks(
-                on_message=self._on_message,
-                is_member=self._is_member,
-                on_fatal=self._fail,
-                on_connected=self._on_connected,
-                on_disconnected=self._on_disconnected,
-                on_accepted=self._on_accepted,
-            ),
-            clock=self.clock,
-            rng=self._rng,
-            tls=config.peer_tls,
-            fault_injection=config.fault_injection,
-        )
-        await self.transport.start()
-
     async def close(self) -> None:
         """Stops; pending calls end with NotApplied or OutcomeUnknown."""
         if self._is_closed:
@@ -202,8 +176,8 @@ class RaftNode:
         if hasattr(self, "engine"):
             self._end_calls(NotApplied("the node is stopping"))
         await self._supervisor.close()
-        if hasattr(self, "transport"):
-            await self.transport.close()
+        if hasattr(self, "_peers"):
+            await self._peers.close()
         if hasattr(self, "_snapshots"):
             await self._snapshots.close()
         # A sync under way finishes, so that close() of the log finds no running job.
@@ -217,7 +191,7 @@ class RaftNode:
         self._applied_waiters.fail_all(error)
         self._revision_waiters.fail_all(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Stops the node for good: nothing is sent, served or voted any more."""
         if self.halted or self._is_closed:
             return
@@ -244,22 +218,22 @@ class RaftNode:
             has_more = self.engine.process()
             self._start_sync()
             self.wake_waiters()
-            self._remember_rejoin()
+            self._peers.remember_rejoin()
             self._snapshots.maybe_start()
         except (ReplcacheError, AssertionError, OSError) as error:
-            self._fail(error)
+            self.fail(error)
             return
         if has_more:
             self.kick()
 
-    def _guard(self, step: Callable[[], None]) -> None:
+    def guard(self, step: Callable[[], None]) -> None:
         """Runs one input; whatever it can't answer stops the node."""
         if self.halted or self._is_closed:
             return
         try:
             step()
         except (ReplcacheError, AssertionError, OSError) as error:
-            self._fail(error)
+            self.fail(error)
             return
         self.kick()
 
@@ -276,7 +250,7 @@ class RaftNode:
     def _on_synced(self, job: SyncJob, started: float, error: BaseException | None) -> None:
         self.fsync_seconds += self.clock.now() - started
         if error is not None:
-            self._fail(error)
+            self.fail(error)
             return
 
         def step() -> None:
@@ -287,12 +261,12 @@ class RaftNode:
                 log.error("disk_full" if is_full else "disk_has_room_again", node=self.config.name)
             self.engine.on_durable()
 
-        self._guard(step)
+        self.guard(step)
 
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(self.config.tick_s)
-            self._guard(self.engine.tick)
+            self.guard(self.engine.tick)
 
     async def _probe_forever(self) -> None:
         """Proves now and then how fresh the local state is, for READ_LEVEL_ONE."""
@@ -304,68 +278,6 @@ class RaftNode:
                     await self.read_index(now + 10 * self.config.staleness_probe_s)
                 except NotApplied:
                     continue  # no leader: the staleness that is reported goes on growing
-
-    # --- network ---
-
-    def transmit(self, peer: str, message: Message) -> bool:
-        return self.transport.send(peer, message)
-
-    def _on_message(self, peer: str, message: Message, _epoch: int) -> None:
-        self._guard(lambda: self.engine.receive(peer, message))
-
-    def _on_connected(self, peer: str, hello: Hello) -> None:
-        self._heard[peer] = hello
-        self._guard(lambda: self.engine.on_peer_up(peer, hello.incarnation))
-        self._guard(self._maybe_bootstrap)
-
-    def _on_accepted(self, peer: str, hello: Hello, _epoch: int) -> None:
-        self._heard[peer] = hello
-        self._guard(lambda: self.engine.on_hello(peer, hello.incarnation))
-        self._guard(self._maybe_bootstrap)
-
-    def _on_disconnected(self, peer: str) -> None:
-        self._guard(lambda: self.engine.on_peer_down(peer))
-
-    def _hello(self) -> Hello:
-        identity = self.storage.identity
-        known = identity.bootstrap
-        return Hello(
-            bootstrap=decode_configuration(known) if known is not None else None,
-            client_address=self.config.client_address,
-            peer_address=self.config.peer_listen,
-        )
-
-    def _is_member(self, name: str, _incarnation: int) -> bool:
-        return name in self._peer_addresses()
-
-    def _peer_addresses(self) -> dict[str, str]:
-        """Members by the configuration in force, and those of the file: a node that was away for long may
-        know the present members only from there."""
-        members = {m.name: m.peer_address for m in self.config.members}
-        current = {m.name: m.peer_address for m in self.engine.configurations.current}
-        return {name: at for name, at in (members | current).items() if name != self.config.name}
-
-    def _maybe_bootstrap(self) -> None:
-        if self.engine.is_bootstrapped:
-            return
-        identity, config = self.storage.identity, self.config
-        members = bootstrap.decide(config.name, identity.incarnation, config.members, self._heard)
-        if members is not None:
-            identity.set_bootstrap(encode_configuration(members))
-            self.engine.bootstrap(members)
-            log.info("first_start", node=config.name, members=[m.name for m in members])
-
-    def on_configuration(self, members: Configuration) -> None:
-        if hasattr(self, "transport"):
-            self.transport.set_peers(self._peer_addresses())
-        log.info("configuration", members=[(m.name, "voter" if m.voter else "learner") for m in members])
-
-    def _remember_rejoin(self) -> None:
-        """Taken in again after a lost disk: from now on this directory is not a fresh one."""
-        if not self.engine.is_bootstrapped and self.engine.is_recognised:
-            members = self.engine.configurations.current
-            self.storage.identity.set_bootstrap(encode_configuration(members))
-            self.engine.is_bootstrapped = True
 
     # --- for the snapshot jobs ---
 
@@ -380,7 +292,13 @@ class RaftNode:
     def snapshots_taken(self) -> int:
         return self._snapshots.taken
 
-    # --- applied ---
+    # --- engine.Shell ---
+
+    def transmit(self, peer: str, message: Message) -> bool:
+        return self._peers.transport.send(peer, message)
+
+    def on_configuration(self, members: Configuration) -> None:
+        self._peers.on_configuration(members)
 
     def on_applied(self, index: int, applied: Applied) -> None:
         for listener in self._listeners:

@@ -8,7 +8,7 @@ import structlog
 
 from replcache.errors import CorruptSnapshot
 from replcache.raft.membership import decode_configuration, encode_configuration
-from replcache.raft.snapshot_transfer import SnapshotInfo
+from replcache.raft.snapshot_transfer import SnapshotInfo, compact_log
 from replcache.raft.snapshots import Snapshot, SnapshotStore
 from replcache.statemachine.machine import StateMachine
 
@@ -86,7 +86,7 @@ class SnapshotJobs:
         self.taken += 1
         took = self._node.clock.now() - started
         log.info("snapshot_taken", index=index, term=term, seconds=round(took, 3))
-        self._node.engine.on_snapshot_taken(index)
+        compact_log(self._node.engine, index)
         self._node.kick()
 
     # --- installing ---
@@ -101,12 +101,13 @@ class SnapshotJobs:
             snapshot = await loop.run_in_executor(self._thread, self._store.finish_receive, index, term)
         except CorruptSnapshot as error:
             log.error("received_snapshot_damaged", index=index, error=str(error))
-            engine.on_snapshot_verified(index, term, is_good=False)
+            engine.snapshots_in.on_verified(index, term, is_good=False)
             self._node.kick()
             return
-        if engine.on_snapshot_verified(index, term, is_good=True):
+        if engine.snapshots_in.on_verified(index, term, is_good=True):
             machine = await loop.run_in_executor(self._thread, self._load, snapshot)
-            engine.on_snapshot_loaded(index, term, decode_configuration(snapshot.configuration), machine)
+            members = decode_configuration(snapshot.configuration)
+            engine.snapshots_in.on_loaded(index, term, members, machine)
             self._last_index = max(self._last_index, index)
             log.info("snapshot_installed", index=index, term=term)
             self._node.wake_waiters()

@@ -8,7 +8,9 @@ committed. Replaces pysyncobj's transmission code: hazards H4, H5, H6, H12, H23.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from replcache.raft.membership import Configuration
 from replcache.raft.messages import SnapshotChunk, SnapshotReply
+from replcache.statemachine.machine import StateMachine
 
 if TYPE_CHECKING:
     from replcache.raft.engine import Engine
@@ -179,8 +181,16 @@ class SnapshotReceiver:
             return False
         return True
 
-    def acknowledge_installed(self, index: int, term: int) -> None:
-        engine = self._engine
+    def on_loaded(self, index: int, term: int, members: Configuration, machine: StateMachine) -> None:
+        """The snapshot is durable and loaded: it takes the place of state and log (Raft paper 7)."""
+        engine, wal = self._engine, self._engine.wal
+        if engine.halted or index <= engine.commit_index:
+            return
+        if wal.term_at(index) == term:
+            wal.compact_to(index)  # entries behind it stay
+        else:
+            wal.reset(index, term)
+        engine.take_over_snapshot(index, members, machine)
         self.installed_count += 1
         peer, asked_term, sequence = self._asked_by
         if asked_term == engine.term:
@@ -205,3 +215,11 @@ class SnapshotReceiver:
         # A claim about committed entries waits until they are durable here.
         is_durable = not match or engine.wal.durable_index >= match
         engine.send(peer, reply, lsn=engine.term_lsn if is_durable else engine.log_lsn)
+
+
+def compact_log(engine: "Engine", index: int) -> None:
+    """An own snapshot at `index` is durable: the log before it may go, but for a reserve for slow peers."""
+    keep_from = min(index, engine.wal.last_index - engine.config.log_kept_entries)
+    if keep_from > engine.wal.base_index:
+        engine.wal.compact_to(keep_from)
+    engine.configurations.forget_before(engine.wal.base_index)
