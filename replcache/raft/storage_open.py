@@ -49,7 +49,7 @@ def open_storage(
     """
     identity = Identity.open(disk, data_dir, cluster_id, name, rng)
     try:
-        snapshots = SnapshotStore.open(disk, f"{data_dir}/snapshots", cluster_id=cluster_id)
+        snapshots = SnapshotStore.open(disk, f"{data_dir}/snapshots", cluster_id)
         newest = snapshots.latest()
         has_history = identity.bootstrap is not None or newest is not None
         wal = Wal.open(
@@ -60,7 +60,11 @@ def open_storage(
             decode_configuration(identity.bootstrap) if identity.bootstrap is not None else members
         )
         if newest is not None:
-            machine = StateMachine.restore(snapshots.chunks(newest))
+            opened = snapshots.load(newest)
+            try:
+                machine = StateMachine.restore(opened.chunks())
+            finally:
+                opened.close()
             applied_index = newest.index
             configuration = decode_configuration(newest.configuration)
             wal.align_to_snapshot(newest.index, newest.term)
