@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 # Only a leader sends these: their term is settled before the handler runs.
 LEADER_MESSAGES = (m.Append, m.Heartbeat, m.SnapshotChunk)
 # Answers to a leader: they count only in the term that they were given in.
-_ACKS = (m.AppendReply, m.HeartbeatReply, m.SnapshotReply)
-
-
-def is_ack(message: m.Message) -> bool:
-    return isinstance(message, _ACKS)
+ACKS = (m.AppendReply, m.HeartbeatReply, m.SnapshotReply)
 
 
 def _on_heartbeat_reply(engine: "Engine", peer: str, message: Any) -> None:

@@ -18,7 +18,7 @@ from replcache.clock import Clock
 from replcache.errors import NodeHalted
 from replcache.raft.admin import Admin
 from replcache.raft.apply import apply_command
-from replcache.raft.dispatch import HANDLERS, LEADER_MESSAGES, is_ack
+from replcache.raft.dispatch import ACKS, HANDLERS, LEADER_MESSAGES
 from replcache.raft.election import Election
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.forwarding import Forwarding
@@ -113,8 +113,10 @@ class Engine(LibraryFrame):
         self.reads = ReadRounds()
         self.remote_reads = RemoteReads(self)
         self.forwarding = Forwarding(self)
+        # An origin is one data directory: a node that lost its disk counts its boots anew.
+        self._origin = f"{name}/{incarnation:x}"
         self.proposals = Proposals(
-            name,
+            self._origin,
             boot,
             bytes_max=config.proposals_bytes_max,
             group_bytes_max=config.entry_bytes_max,
@@ -177,7 +179,7 @@ class Engine(LibraryFrame):
             if message.term == self.term and self.is_leader:
                 self.halt(f"{peer} leads in term {self.term} too")
             self.become_follower(message.term, leader=peer)
-        elif is_ack(message):
+        elif isinstance(message, ACKS):
             if message.term > self.term:
                 self.become_follower(message.term, leader=None)
                 return
@@ -463,7 +465,7 @@ class Engine(LibraryFrame):
 
     def _resolve(self, applied: Applied) -> None:
         for origin, boot, sequence, results in applied.group_results:
-            if origin == self.name and boot == self.boot:
+            if origin == self._origin and boot == self.boot:
                 if results is None:
                     self.proposals.skipped(sequence)
                 else:
@@ -472,7 +474,8 @@ class Engine(LibraryFrame):
     def cluster_now_ms(self) -> int:
         """The leader's stamp: the last applied stamp plus own monotonic time since it was applied."""
         base_ms, base_at = self._clock_base
-        return max(self.machine.clock_ms, base_ms + int((self.clock.now() - base_at) * 1000))
+        elapsed_ms = int((self.clock.now() - base_at) * 1000)
+        return max(self.machine.clock_ms, base_ms + elapsed_ms)
 
     # --- snapshots and first start ---
 

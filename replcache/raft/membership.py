@@ -11,7 +11,7 @@ from dataclasses import replace
 from replcache.errors import InvalidRequest, Refused
 from replcache.pb.internal import log_pb2
 from replcache.raft.port import Member
-from replcache.statemachine.codec import UnknownFormat
+from replcache.statemachine.invariants import UnknownFormat
 
 CONFIGURATION_VERSION = 1
 Configuration = tuple[Member, ...]

@@ -135,8 +135,14 @@ class RaftNode:
             fsync=config.durability_fsync,
         )
         identity = self.storage.identity
-        if self.storage.wal.report.dropped_bytes:
-            log.warning("wal_tail_repaired", report=str(self.storage.wal.report))
+        report = self.storage.wal.report
+        if report.torn_bytes:
+            log.warning(
+                "wal_tail_repaired",
+                file=report.torn_file,
+                offset=report.torn_offset,
+                dropped_bytes=report.torn_bytes,
+            )
         self._snapshots = SnapshotJobs(self, self.storage.snapshots)
         self._peers = NodePeers(self, self._rng)
         self.engine = Engine(

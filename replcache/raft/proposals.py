@@ -23,6 +23,7 @@ ProposalDone = Callable[[CommandResult | ReplcacheError], None]
 @dataclass(slots=True)
 class _Waiting:
     command: Command
+    size: int
     done: ProposalDone
     group: "_InFlight | None" = None
     finished: bool = False
@@ -95,7 +96,7 @@ class Proposals:
                 f"is {self._bytes_max}",
                 retry_after_s=0.1,
             )
-        waiting = _Waiting(command, done)
+        waiting = _Waiting(command, size, done)
         self._open.append(waiting)
         self._open_bytes += size
         self.submitted += 1
@@ -109,7 +110,7 @@ class Proposals:
             take: list[_Waiting] = []
             size = 0
             for waiting in open_now:
-                size += command_bytes(waiting.command)
+                size += waiting.size
                 if take and size > self._group_bytes_max:
                     break
                 take.append(waiting)
