@@ -19,18 +19,24 @@ from replcache.raft.port import Member
 
 
 def decide(
-    name: str, incarnation: int, configured: Sequence[Member], heard: Mapping[str, Hello]
+    name: str,
+    incarnation: int,
+    configured: Sequence[Member],
+    heard: Mapping[str, Hello],
+    *,
+    may_found: bool = True,
 ) -> Configuration | None:
     """The bootstrap configuration, or None while it can't be known.
 
     Args:
         heard: last Hello of each other member.
+        may_found: False for a node that was told to join a cluster that exists.
     """
     started = [hello.bootstrap for hello in heard.values() if hello.bootstrap is not None]
     for members in started:
         if any(m.name == name and m.incarnation == incarnation for m in members):
             return tuple(members)
-    if started:
+    if started or not may_found:
         return None
     others = [m.name for m in configured if m.name != name]
     if any(other not in heard for other in others):

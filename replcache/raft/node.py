@@ -53,6 +53,7 @@ class RaftConfig:
 
     Attributes:
         members: the members of the first start, this node included; later changes come from the log.
+        join: this node is to be added to a cluster that exists; it never founds one.
         durability_fsync: False survives kill -9 but not power loss.
     """
 
@@ -62,6 +63,7 @@ class RaftConfig:
     peer_listen: str
     members: tuple[Member, ...]
     client_address: str = ""
+    join: bool = False
     peer_tls: TlsConfig | None = None
     durability_fsync: bool = True
     staleness_probe_s: float = c.STALENESS_PROBE_INTERVAL_S

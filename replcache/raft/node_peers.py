@@ -101,7 +101,9 @@ class NodePeers:
         if node.engine.is_bootstrapped:
             return
         identity, config = node.storage.identity, node.config
-        members = bootstrap.decide(config.name, identity.incarnation, config.members, self._heard)
+        members = bootstrap.decide(
+            config.name, identity.incarnation, config.members, self._heard, may_found=not config.join
+        )
         if members is not None:
             identity.set_bootstrap(encode_configuration(members))
             node.engine.bootstrap(members)
