@@ -108,8 +108,10 @@ def test_a_conflict_below_the_commit_index_halts_the_node(net):
 def test_a_heartbeat_commits_only_what_this_leader_has_verified(net):
     """H3: entries of an old term behind the verified prefix stay uncommitted."""
     net.elect("a")
+    net.advance(0.2)
     follower = net.nodes["b"].engine
     before = follower.commit_index
+    assert before == follower.wal.last_index
     follower.append_entries([WireEntry(follower.term, 1, b"")])
     follower.receive("a", Heartbeat(follower.term, 0, follower.wal.last_index))
     assert follower.commit_index == before
