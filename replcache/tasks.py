@@ -28,6 +28,8 @@ class Supervisor:
         self._on_failure = on_failure
         self._tasks: set[asyncio.Task[Any]] = set()
         self._short: set[asyncio.Task[Any]] = set()
+        # Background tasks whose owner ended them early, with cancel().
+        self._cancelled: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     def background(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -65,12 +67,34 @@ class Supervisor:
     def _ended(self, task: asyncio.Task[None], ends: bool) -> None:
         self._tasks.discard(task)
         self._short.discard(task)
+        expected = ends or self._closing or task in self._cancelled
+        self._cancelled.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is None and not ends and not self._closing:
+        if error is None and not expected:
             error = UnexpectedEnd(f"background task {task.get_name()} ended")
         if error is not None:
             _log.error("task_failed", task=task.get_name(), exc_info=error)
             self._on_failure(task.get_name(), error)
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        """Ends one task before the others; that is not an unexpected end."""
+        if task in self._tasks:
+            self._cancelled.add(task)
+            task.cancel()
+
+    def guard(self, name: str, function: Callable[..., object], *args: object) -> bool:
+        """Calls `function`, a callback that must not raise; an exception counts as the failure of a task.
+
+        Returns:
+            False when it raised and `on_failure` has been told.
+        """
+        try:
+            function(*args)
+        except Exception as err:  # noqa: BLE001  # the boundary: reported, and the node stops
+            _log.error("callback_failed", callback=name, exc_info=err)
+            self._on_failure(name, err)
+            return False
+        return True
 
     async def close(self, short_timeout_s: float = 0.0) -> None:
         """Lets short tasks finish for a while, cancels what is left and waits until all are gone."""
