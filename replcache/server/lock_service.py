@@ -6,7 +6,7 @@ in the queue back, so that nobody waits behind a ghost.
 """
 
 import asyncio
-
+import random
 from dataclasses import dataclass, replace
 
 from google.protobuf.duration_pb2 import Duration
@@ -42,8 +42,11 @@ class _Attempt:
 
 
 class LockService:
-    def __init__(self, backend: Backend, reader: Reader, waits: LockWaits, supervisor: Supervisor) -> None:
+    def __init__(
+        self, backend: Backend, reader: Reader, waits: LockWaits, supervisor: Supervisor, rng: random.Random
+    ) -> None:
         self._backend = backend
+        self._rng = rng
         self._reader = reader
         self._waits = waits
         self._supervisor = supervisor
@@ -56,9 +59,7 @@ class LockService:
             Method("Describe", lock_pb2.DescribeRequest, self.describe, writes=False),
         ]
 
-    async def acquire(
-        self, request: lock_pb2.AcquireRequest, deadline: Deadline
-    ) -> lock_pb2.AcquireResponse:
+    async def acquire(self, request: lock_pb2.AcquireRequest, deadline: Deadline) -> lock_pb2.AcquireResponse:
         """Waits until the lock is granted or `wait` is over.
 
         Raises:
@@ -96,6 +97,9 @@ class LockService:
                 return self._granted(attempt, token, result)
             if clock.now() >= attempt.wait_end:
                 break
+            if self._waits.stopped:
+                # The place in the queue stays: the same owner finds it again through another node.
+                raise OutcomeUnknown("this node is stopping; ask another one, with the same owner")
             # Neither granted nor queued any more (the grant ran out before we saw it, or the cluster's
             # clock ended the wait first): ask again with what is left of the wait.
         return await self._end_wait(attempt)
@@ -129,11 +133,11 @@ class LockService:
 
     async def _end_wait(self, attempt: "_Attempt") -> lock_pb2.AcquireResponse:
         try:
-            await self._backend.execute_op(
-                LockRelease(attempt.op.name, attempt.op.owner), attempt.deadline
-            )
+            await self._backend.execute_op(LockRelease(attempt.op.name, attempt.op.owner), attempt.deadline)
         except NotApplied as err:
-            raise OutcomeUnknown("the wait is over, but the place in the queue could not be given up") from err
+            raise OutcomeUnknown(
+                "the wait is over, but the place in the queue could not be given up"
+            ) from err
         raise LockTimeout("the lock was not granted within the time to wait")
 
     async def _clean_up(self, attempt: "_Attempt") -> None:
@@ -177,9 +181,7 @@ class LockService:
         convert.set_duration_ms(response.expires_in, result.expires_in_ms)
         return response
 
-    async def release(
-        self, request: lock_pb2.ReleaseRequest, deadline: Deadline
-    ) -> lock_pb2.ReleaseResponse:
+    async def release(self, request: lock_pb2.ReleaseRequest, deadline: Deadline) -> lock_pb2.ReleaseResponse:
         op = LockRelease(
             validate.lock_name(request.name, "name"),
             validate.lock_owner(request.owner, "owner"),

@@ -15,6 +15,7 @@ class LockWaits:
 
     def __init__(self) -> None:
         self._waiting: dict[_Key, set[asyncio.Event]] = {}
+        self.stopped = False
 
     def on_applied(self, _: int, events: Sequence[object]) -> None:
         """The listener for RaftPort.add_applied_listener; only hands over."""
@@ -38,6 +39,13 @@ class LockWaits:
             waiting.discard(wake)
             if not waiting:
                 self._waiting.pop((name, owner), None)
+
+    def stop(self) -> None:
+        """Ends all waits of this node: it is stopping."""
+        self.stopped = True
+        for wakes in self._waiting.values():
+            for wake in wakes:
+                wake.set()
 
     def is_watched(self, name: str, owner: bytes) -> bool:
         return (name, owner) in self._waiting

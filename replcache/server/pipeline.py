@@ -97,6 +97,7 @@ class Pipeline:
         streams = self._backend.metrics.pipeline_streams
         drained = False
         streams.inc()
+        self._boundary.enter()
         try:
             async with asyncio.TaskGroup() as group:
                 ending = group.create_task(self._end_when_stopping(budget))
@@ -106,6 +107,7 @@ class Pipeline:
             drained = True
         finally:
             streams.dec()
+            self._boundary.leave()
         if drained:
             await abort(context, status_map.to_status(_stopping_error()))
 
