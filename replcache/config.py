@@ -23,7 +23,16 @@ from replcache.errors import ConfigError
 
 ENV_PREFIX = "REPLCACHE_"
 # Variables of the same prefix that are not the server's: the file itself, tests, clients.
-ENV_NOT_OURS = ("REPLCACHE_CONFIG", "REPLCACHE_TEST_", "REPLCACHE_CLIENT_", "REPLCACHE_CLI_")
+ENV_NOT_OURS = (
+    "REPLCACHE_CONFIG",
+    "REPLCACHE_TEST_",
+    "REPLCACHE_CLIENT_",
+    "REPLCACHE_CLI_",
+    "REPLCACHE_URL",
+    # Given to the command of `replcache lock`, which may be a server.
+    "REPLCACHE_FENCE_TOKEN",
+    "REPLCACHE_LOCK_NAME",
+)
 # Between the problems of one model validator; pydantic takes one message only.
 _SEPARATOR = "\n"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
