@@ -121,7 +121,8 @@ def test_empty_text_turns_an_optional_setting_off() -> None:
 
 def test_members_as_text_and_as_tables_are_the_same(tmp_path: Path) -> None:
     tables = (
-        'members = [\n  { name = "n1", peer_address = "127.0.0.1:7411", client_address = "127.0.0.1:7401" },\n'
+        "members = [\n"
+        '  { name = "n1", peer_address = "127.0.0.1:7411", client_address = "127.0.0.1:7401" },\n'
         '  { name = "n2", peer_address = "127.0.0.1:7412", client_address = "127.0.0.1:7402" },\n]\n'
     )
     assert load(tmp_path, tables).config.members == load(tmp_path, members=MEMBERS).config.members
@@ -137,9 +138,8 @@ def test_committed_sample_is_up_to_date_and_shows_the_defaults(tmp_path: Path) -
     """`replcache config --sample > deploy/replcache.toml` after a change of the model."""
     text = (ROOT / "deploy" / "replcache.toml").read_text()
     assert text == sample_toml()
-    uncommented = [
-        line.removeprefix("# ") for line in text.split("# A cluster of three")[0].splitlines() if " = " in line
-    ]
+    lines = text.split("# A cluster of three")[0].splitlines()
+    uncommented = [line.removeprefix("# ") for line in lines if " = " in line]
     settings = tomllib.loads("\n".join(line for line in uncommented if line.split(" = ")[0].isidentifier()))
     assert set(settings) == set(ServerConfig.model_fields)
     assert load_config(None, {}, settings).config == ServerConfig()
@@ -147,7 +147,13 @@ def test_committed_sample_is_up_to_date_and_shows_the_defaults(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("address", "loopback"),
-    [("127.0.0.1:1", True), ("localhost:1", True), ("[::1]:1", True), ("0.0.0.0:1", False), ("host:1", False)],
+    [
+        ("127.0.0.1:1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("0.0.0.0:1", False),
+        ("host:1", False),
+    ],
 )
 def test_loopback(address: str, loopback: bool) -> None:
     assert is_loopback(address) is loopback
