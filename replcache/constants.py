@@ -80,6 +80,9 @@ PIPELINE_BATCHES_IN_FLIGHT_MAX = 64
 PIPELINE_BYTES_IN_FLIGHT_MAX = 8 * 1024 * 1024
 # Entries of one reply; fits the 4 MiB that every client accepts, with room for the rest of the message.
 REPLY_BYTES_MAX = BATCH_BYTES_MAX
+# Reads of entries with a sliding expiry are put into the log together, this often and this many at most.
+ACCESS_FLUSH_INTERVAL_S = 0.02
+ACCESSED_KEYS_MAX = 50_000
 LOCKS_DESCRIBED_MAX = 1000
 MEMBER_NAME_BYTES_MAX = 64
 ADDRESS_BYTES_MAX = 256
