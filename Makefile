@@ -1,10 +1,98 @@
+# `make` lists the targets. The two that a newcomer needs: `make cluster` and `make cluster-down`.
 .DEFAULT_GOAL := help
-PY ?= .venv/bin/python
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+# The python that everything runs with; when set by hand (make test PY=/some/venv/bin/python), nothing is installed.
+PY ?= $(VENV)/bin/python
+
+# The local cluster: node i listens on GRPC_PORT+i-1, PEER_PORT+i-1 and HTTP_PORT+i-1.
+NODES ?= 3
+GRPC_PORT ?= 7401
+PEER_PORT ?= 7411
+HTTP_PORT ?= 7421
+CLUSTER_DIR ?= .cluster
+CLUSTER_FLAGS = --directory $(CLUSTER_DIR)
+UP_FLAGS = $(CLUSTER_FLAGS) --nodes $(NODES) --grpc-port $(GRPC_PORT) --peer-port $(PEER_PORT) --http-port $(HTTP_PORT)
+
+ifeq ($(PY),$(VENV)/bin/python)
+RUNTIME := $(VENV)/.installed
+DEVELOPMENT := $(VENV)/.installed-dev
+endif
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-proto: ## regenerate replcache/pb from proto/
+## --- environment ---
+
+# Installed in place (-e), so only a change of pyproject.toml makes it stale.
+$(VENV)/.installed: pyproject.toml
+	@scripts/make_venv.sh $(VENV) $(PYTHON)
+	@echo "installing replcache into $(VENV)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[certs]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing the tools for tests and checks into $(VENV)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+install: $(RUNTIME) ## make .venv and install replcache into it
+
+dev: $(DEVELOPMENT) ## install the tools for tests and checks too
+
+## --- a local cluster ---
+
+cluster: $(RUNTIME) ## start a local 3-node cluster and take a short tour
+	@$(PY) -m replcache.cli.main cluster up $(UP_FLAGS)
+	@$(PY) -m replcache.cli.main cluster tour $(CLUSTER_FLAGS)
+
+cluster-up: $(RUNTIME) ## start it without the tour
+	@$(PY) -m replcache.cli.main cluster up $(UP_FLAGS)
+
+cluster-status: $(RUNTIME) ## what each of its nodes does now
+	@$(PY) -m replcache.cli.main cluster status $(CLUSTER_FLAGS)
+
+cluster-down: $(RUNTIME) ## stop it; data stays in .cluster
+	@$(PY) -m replcache.cli.main cluster down $(CLUSTER_FLAGS)
+
+## --- checks ---
+
+# Stages run one after another: the fast ones first, those with real processes last and alone.
+STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract)
+STAGE_SIMULATION = $(wildcard tests/simulation)
+STAGE_PROCESSES = $(wildcard tests/integration tests/fault tests/e2e)
+PYTEST = $(PY) -m pytest -q $(PYTEST_FLAGS)
+
+test: test-fast test-simulation test-processes ## all tests (under 12 minutes)
+
+test-fast: $(DEVELOPMENT) ## unit, property, contract and tidy tests
+	PYTHONASYNCIODEBUG=1 $(PYTEST) $(STAGE_FAST)
+
+test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
+	$(if $(STAGE_SIMULATION),PYTHONHASHSEED=0 $(PYTEST) $(STAGE_SIMULATION))
+
+test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
+	$(if $(STAGE_PROCESSES),$(PYTEST) $(STAGE_PROCESSES))
+
+lint: $(DEVELOPMENT) ## ruff, mypy, import layers, generated code
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) scripts/check_layers.py
+	$(PY) proto/generate.py --check
+
+format: $(DEVELOPMENT) ## rewrite the code in the common format
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+proto: $(DEVELOPMENT) ## regenerate replcache/pb from proto/
 	$(PY) proto/generate.py
 
-.PHONY: help proto
+clean: ## remove what make made (not a running cluster's data)
+	rm -rf $(VENV) $(VENV)-bootstrap build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
+	test-processes lint format proto clean

@@ -34,11 +34,23 @@ ENTRY_BYTES_MAX = 4 * 1024 * 1024
 # Above message and entry limits plus framing; checked before anything is buffered.
 PEER_FRAME_BYTES_MAX = 8 * 1024 * 1024
 PEER_OUTBOX_BYTES_MAX = 64 * 1024 * 1024
+# Control messages (heartbeats, votes, replies) take 20 to 50 bytes: room for many seconds of them, apart from
+# the room for bulk, so that a full bulk queue never silences a heartbeat.
+PEER_CONTROL_BYTES_MAX = 1024 * 1024
+# A Hello with a few dozen members fits many times; a stranger can't make us hold more than this.
+PEER_HANDSHAKE_FRAME_BYTES_MAX = 64 * 1024
 PEER_HANDSHAKE_TIMEOUT_S = 3.0
 PEER_CONNECTIONS_MAX = 64
 PEER_RECONNECT_MIN_S = 0.05
 PEER_RECONNECT_MAX_S = 1.0
+# A half-open connection is found within about ping interval + pong timeout, also when nothing else is sent.
+PEER_PING_INTERVAL_S = 1.0
+PEER_PONG_TIMEOUT_S = 3.0
+# An accepted connection without any frame for this long is of a peer that is gone: several pings are missing.
+PEER_IDLE_TIMEOUT_S = 10.0
 APPEND_BYTES_MAX = 1024 * 1024
+# A frame full of empty entries would become millions of objects; a leader's message has far fewer.
+APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64
 SNAPSHOT_CHUNK_BYTES = 512 * 1024
 WAL_SEGMENT_BYTES = 64 * 1024 * 1024
@@ -48,6 +60,52 @@ SNAPSHOT_AFTER_BYTES = 256 * 1024 * 1024
 SNAPSHOT_AFTER_ENTRIES = 200_000
 PROPOSALS_IN_FLIGHT_MAX = 20_000
 PROPOSALS_IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
+
+# --- gRPC server -------------------------------------------------------------------------------------------
+# Calls at once on one connection; more wait in the client. A stream that nobody reads holds one of them.
+STREAMS_PER_CONNECTION_MAX = 100
+# grpcio refuses larger request headers before any of our code runs.
+METADATA_BYTES_MAX = 8 * 1024
+# Measured: without it grpcio keeps a silent connection for 120 s.
+GRPC_HANDSHAKE_TIMEOUT_S = 3.0
+# A connection without calls is closed politely; clients reconnect by themselves.
+GRPC_CONNECTION_IDLE_S = 60.0
+# Clients may ping this often, also without calls; the Python client pings every 20 s.
+GRPC_KEEPALIVE_MIN_S = 10.0
+# The server's own pings find dead clients, whose streams and lock waits then end.
+GRPC_KEEPALIVE_S = 20.0
+GRPC_KEEPALIVE_TIMEOUT_S = 10.0
+# One Pipeline stream: above either bound the server stops reading, which is gRPC's flow control.
+PIPELINE_BATCHES_IN_FLIGHT_MAX = 64
+PIPELINE_BYTES_IN_FLIGHT_MAX = 8 * 1024 * 1024
+# Entries of one reply; fits the 4 MiB that every client accepts, with room for the rest of the message.
+REPLY_BYTES_MAX = BATCH_BYTES_MAX
+# Reads of entries with a sliding expiry are put into the log together, this often and this many at most.
+ACCESS_FLUSH_INTERVAL_S = 0.02
+ACCESSED_KEYS_MAX = 50_000
+LOCKS_DESCRIBED_MAX = 1000
+MEMBER_NAME_BYTES_MAX = 64
+ADDRESS_BYTES_MAX = 256
+# A request that has less time than this left can't be answered in time any more.
+DEADLINE_LEFT_MIN_S = 0.001
+# Time kept back from the caller's deadline, so that the typed error still reaches the caller: a tenth of
+# what is left, at most this.
+DEADLINE_MARGIN_MAX_S = 0.05
+# A lock wait keeps back more: giving up the place in the queue takes a round through the log.
+LOCK_GIVE_UP_MARGIN_MAX_S = 0.25
+# How long giving up a lock after the caller went away may take; the queue forgets it by itself later.
+LOCK_GIVE_UP_TIMEOUT_S = 2.0
+# A waiter looks at the lock itself this often: an installed snapshot brings no events.
+LOCK_RECHECK_INTERVAL_S = 1.0
+# Health follows the node's state at this pace: NOT_SERVING well within 1 s of a lost quorum.
+HEALTH_POLL_INTERVAL_S = 0.1
+LOOP_LAG_PROBE_INTERVAL_S = 0.25
+# Certificates on disk are looked at this often.
+TLS_RELOAD_INTERVAL_S = 10.0
+STOP_GRACE_S = 5.0
+STOP_TRANSFER_TIMEOUT_S = 1.0
+# After the last batch was answered while stopping, streams stay open this long for stragglers.
+STOP_STREAM_LINGER_S = 0.1
 
 # --- time (cluster clock, milliseconds) ---
 TTL_MS_MAX = 10 * 365 * 24 * 3600 * 1000
@@ -98,6 +156,11 @@ assert HEARTBEAT_INTERVAL_S * 3 < ELECTION_TIMEOUT_MIN_S < ELECTION_TIMEOUT_MAX_
 assert TICK_INTERVAL_S * 2 <= HEARTBEAT_INTERVAL_S
 assert VALUE_BYTES_MAX + KEY_BYTES_MAX < BATCH_BYTES_MAX < MESSAGE_BYTES_MAX <= ENTRY_BYTES_MAX
 assert ENTRY_BYTES_MAX + BATCH_BYTES_MAX < PEER_FRAME_BYTES_MAX < PEER_OUTBOX_BYTES_MAX
+assert PEER_PING_INTERVAL_S < PEER_PONG_TIMEOUT_S < PEER_IDLE_TIMEOUT_S
 assert STALENESS_PROBE_INTERVAL_S >= TICK_INTERVAL_S
 assert CLIENT_UNSETTLED_WRITES_MAX * 2 <= SESSION_REPLIES_MAX
 assert ELECTION_TIMEOUT_MAX_S < CLIENT_ATTEMPT_TIMEOUT_S < CLIENT_TIMEOUT_S
+assert REPLY_BYTES_MAX + VALUE_BYTES_MAX <= MESSAGE_BYTES_MAX
+assert MESSAGE_BYTES_MAX < PIPELINE_BYTES_IN_FLIGHT_MAX
+assert HEALTH_POLL_INTERVAL_S < 1.0
+assert GRPC_KEEPALIVE_MIN_S <= GRPC_KEEPALIVE_S

@@ -42,8 +42,8 @@ class Batch:
 
     __slots__ = (
         "attempt_deadline", "attempts", "bucket", "deadline", "id", "is_done", "is_queued", "join_until",
-        "lane", "last_error", "link", "maybe_executed", "sent_at", "sequence", "session", "size_bytes", "timeout_s",
-        "waiters", "written",
+        "lane", "last_error", "link", "maybe_executed", "sent_at", "sequence", "session", "size_bytes",
+        "timeout_s", "waiters", "written",
     )  # fmt: skip
     can_split: ClassVar[bool] = True
 

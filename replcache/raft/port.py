@@ -4,14 +4,17 @@ No library and no network here. `raft/node.py` implements it for real; tests may
 passes tests/contract/test_raft_port.py. All deadlines are absolute readings of the node's Clock, in seconds.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from replcache.statemachine.commands import Command
-from replcache.statemachine.machine import StateMachine
-from replcache.statemachine.results import CommandResult
+if TYPE_CHECKING:
+    from replcache.statemachine.commands import Command
+    from replcache.statemachine.machine import StateMachine
+    from replcache.statemachine.results import CommandResult
 
 
 class Role(IntEnum):

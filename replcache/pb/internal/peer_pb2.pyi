@@ -122,12 +122,14 @@ class Heartbeat(_message.Message):
     def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., commit_index: _Optional[int] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
-    __slots__ = ("term", "round")
+    __slots__ = ("term", "round", "verified_index")
     TERM_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_INDEX_FIELD_NUMBER: _ClassVar[int]
     term: int
     round: int
-    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+    verified_index: int
+    def __init__(self, term: _Optional[int] = ..., round: _Optional[int] = ..., verified_index: _Optional[int] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
     __slots__ = ("term", "sequence", "last_index", "last_term", "offset", "total", "data")
@@ -174,22 +176,28 @@ class TimeoutNow(_message.Message):
     def __init__(self, term: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("sequence", "group")
+    __slots__ = ("sequence", "group", "boot", "attempt")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    BOOT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     group: bytes
-    def __init__(self, sequence: _Optional[int] = ..., group: _Optional[bytes] = ...) -> None: ...
+    boot: int
+    attempt: int
+    def __init__(self, sequence: _Optional[int] = ..., group: _Optional[bytes] = ..., boot: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class ForwardRefused(_message.Message):
-    __slots__ = ("sequence", "boot", "reason")
+    __slots__ = ("sequence", "boot", "reason", "attempt")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     boot: int
     reason: str
-    def __init__(self, sequence: _Optional[int] = ..., boot: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    attempt: int
+    def __init__(self, sequence: _Optional[int] = ..., boot: _Optional[int] = ..., reason: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class ReadIndexRequest(_message.Message):
     __slots__ = ("id", "boot")

@@ -1,0 +1,1 @@
+"""The gRPC and HTTP face of a node. Talks to consensus only through raft/port.py."""

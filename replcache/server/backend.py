@@ -1,0 +1,85 @@
+"""What all services share: the node, the clock, the metrics, headers, and running a command."""
+
+from replcache.clock import Clock
+from replcache.errors import NodeHalted
+from replcache.observability.metrics import Metrics
+from replcache.pb.v1 import common_pb2
+from replcache.raft.port import NodeStatus, RaftPort
+from replcache.server.deadlines import Deadline
+from replcache.server.status_map import refusal_error
+from replcache.statemachine.commands import Command, Op
+from replcache.statemachine.machine import StateMachine
+from replcache.statemachine.results import OpResult, Refusal, SetManyResult
+
+
+class Backend:
+    """Access to the node. Everything goes through RaftPort, so that the node may live elsewhere one day."""
+
+    def __init__(self, port: RaftPort, clock: Clock, metrics: Metrics) -> None:
+        self.port = port
+        self.clock = clock
+        self.metrics = metrics
+
+    @property
+    def machine(self) -> StateMachine:
+        """The node's state now; an installed snapshot replaces the object, so never keep it over an await."""
+        return self.port.machine
+
+    def status(self) -> NodeStatus:
+        """Raises NodeHalted when this node must not answer any more."""
+        status = self.port.status()
+        if status.halted:
+            raise NodeHalted(f"node {status.node} stopped itself: {status.halted}")
+        return status
+
+    def header(
+        self, revision: int, level: int = 0, staleness_s: float | None = None
+    ) -> common_pb2.ResponseHeader:
+        """level: the ReadLevel that a read was served at; 0 for writes."""
+        return self.header_of(self.status(), revision, level, staleness_s)
+
+    def header_of(
+        self, status: NodeStatus, revision: int, level: int = 0, staleness_s: float | None = None
+    ) -> common_pb2.ResponseHeader:
+        """The same for a status at hand, also that of a halted node."""
+        header = common_pb2.ResponseHeader(
+            cluster_id=status.cluster_id,
+            node=status.node,
+            revision=revision,
+            term=status.term,
+            served_as=level,  # type: ignore[arg-type]  # the stubs want the enum's wrapper type
+            leader=status.leader,
+        )
+        if staleness_s is not None:
+            header.staleness.FromNanoseconds(int(staleness_s * 1e9))
+        return header
+
+    async def execute(self, command: Command, deadline: Deadline) -> tuple[OpResult, ...] | SetManyResult:
+        """Replicates and applies one command.
+
+        Raises:
+            Refused: the whole command was refused; nothing changed.
+            NotApplied, OutcomeUnknown: see RaftPort.propose.
+        """
+        gauge = self.metrics.proposals_in_flight
+        gauge.inc()
+        try:
+            result = await self.port.propose(command, deadline.work)
+        finally:
+            gauge.dec()
+        if type(result) is Refusal:
+            raise refusal_error(result)
+        return result  # type: ignore[return-value]  # mypy does not narrow by `type(x) is`
+
+    async def execute_one(self, command: Command, deadline: Deadline) -> OpResult:
+        """The result of a command with one operation; its refusal is raised."""
+        results = await self.execute(command, deadline)
+        assert type(results) is tuple
+        assert len(results) == 1
+        result = results[0]
+        if type(result) is Refusal:
+            raise refusal_error(result)
+        return result
+
+    async def execute_op(self, op: Op, deadline: Deadline) -> OpResult:
+        return await self.execute_one(Command(ops=(op,)), deadline)
