@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from replcache.client import cluster, convert
+from replcache.client import convert
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import AsyncBatch
 from replcache.client.batches import ExplicitBatch, GetManyBatch
+from replcache.client.cluster import AsyncClusterCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.lock import AsyncLock, LockOptions
 from replcache.client.requests import UNSET, Fence, Key, Unset, key_bytes
@@ -19,14 +20,9 @@ from replcache.client.types import (
     DeleteResult,
     Entry,
     LockView,
-    Member,
-    NodeStatus,
     SetResult,
-    StateHash,
 )
-from replcache.constants import KEY_BYTES_MAX, VALUE_BYTES_MAX
 from replcache.errors import (
-    ClientClosed,
     ConditionFailed,
     DeadlineExceeded,
     InvalidRequest,
@@ -38,7 +34,7 @@ from replcache.pb.v1 import cache_pb2, lock_pb2
 K = TypeVar("K", str, bytes)
 
 
-class AsyncClient(BaseClient):
+class AsyncClient(AsyncClusterCalls):
     """A client of a replcache cluster for asyncio.
 
     Made without any I/O; the first call connects and binds the object to the running event loop. One object
@@ -70,23 +66,6 @@ class AsyncClient(BaseClient):
     async def close(self) -> None:
         """Ends open calls (ClientClosed, OutcomeUnknown) and closes the connections. May be called twice."""
         await self._core.close()
-
-    def _start(self) -> None:
-        core = self._core
-        if core.is_closed:
-            raise ClientClosed("the client is closed")
-        if not core.is_started:
-            core.start()
-        elif core.loop is not asyncio.get_running_loop():
-            raise ClientClosed("the client belongs to another event loop")
-
-    def _waiter(self) -> "asyncio.Future[Any]":
-        """A future for one call, on the right loop."""
-        loop = asyncio.get_running_loop()
-        core = self._core
-        if core.is_closed or not core.is_started or core.loop is not loop:
-            self._start()
-        return loop.create_future()
 
     async def _operate(self, prepared: Prepared, timeout: Duration | None) -> Any:
         waiter = self._waiter()
@@ -194,28 +173,13 @@ class AsyncClient(BaseClient):
             TooLarge, InvalidRequest: not acceptable.
             OutcomeUnknown: no answer in time; the write may or may not take effect.
         """
-        if (
-            not (max_reads or tags or nx or xx or keep_ttl or want_previous)
-            and idle is None
-            and if_version is None
-            and fence is None
-            and if_value is UNSET
-        ):
-            data, content_type = self._codec.encode(value)
-            if len(data) > VALUE_BYTES_MAX:
-                raise TooLarge(f"the value has {len(data)} bytes; at most {VALUE_BYTES_MAX}", field="value")
-            name = key.encode("utf-8", "surrogateescape") if type(key) is str else key_bytes(key)
-            if not 0 < len(name) <= KEY_BYTES_MAX:
-                key_bytes(key)
+        plain = not (max_reads or tags or nx or xx or keep_ttl or want_previous)
+        if plain and idle is None and if_version is None and fence is None and if_value is UNSET:
+            data, content_type = self._encode(value)
+            ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
+            timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
             waiter = self._waiter()
-            self._core.set_plain(
-                name,
-                data,
-                content_type,
-                0 if ttl is None else parse_ttl_ms(ttl, "ttl"),
-                self.settings.timeout_s if timeout is None else self._timeout_s(timeout),
-                waiter,
-            )
+            self._core.set_plain(key_bytes(key), data, content_type, ttl_ms, timeout_s, waiter)
             result: SetResult = await waiter
             return result
         prepared = self._set(
@@ -498,55 +462,6 @@ class AsyncClient(BaseClient):
             "lock", "Describe", lock_pb2.DescribeRequest(name=name), self._timeout_s(timeout), is_write=False
         )
         return tuple(convert.lock_view(info) for info in response.locks)
-
-    # --- cluster ---
-
-    async def status(self, node: str = "", *, timeout: Duration | None = None) -> NodeStatus:
-        """One node's own view: of `node` (its name or address), or of the node that is asked first."""
-        self._waiter()
-        return await cluster.status(self._core, node, self._timeout_s(timeout))
-
-    async def members(self, *, timeout: Duration | None = None) -> tuple[Member, ...]:
-        """The members by the last applied configuration of the asked node."""
-        self._waiter()
-        return await cluster.members(self._core, self._timeout_s(timeout))
-
-    async def transfer_leadership(self, to: str = "", *, timeout: Duration | None = None) -> str:
-        """Hands leadership to the node `to` ("": the most caught-up voter); returns the leader's name.
-
-        Not repeated after an unknown outcome: ask status() then. The same holds for the changes of members.
-        """
-        self._waiter()
-        return await cluster.transfer_leadership(self._core, to, self._timeout_s(timeout))
-
-    async def add_member(
-        self,
-        name: str,
-        peer_address: str,
-        client_address: str,
-        *,
-        promote: bool = False,
-        timeout: Duration | None = None,
-    ) -> tuple[Member, ...]:
-        """Adds a learner; with `promote` it becomes a voter by itself when it has caught up."""
-        self._waiter()
-        return await cluster.add_member(
-            self._core, name, peer_address, client_address, promote, self._timeout_s(timeout)
-        )
-
-    async def promote_member(self, name: str, *, timeout: Duration | None = None) -> tuple[Member, ...]:
-        """Makes a learner a voter."""
-        self._waiter()
-        return await cluster.promote_member(self._core, name, self._timeout_s(timeout))
-
-    async def remove_member(self, name: str, *, timeout: Duration | None = None) -> tuple[Member, ...]:
-        self._waiter()
-        return await cluster.remove_member(self._core, name, self._timeout_s(timeout))
-
-    async def hash(self, node: str = "", *, timeout: Duration | None = None) -> StateHash:
-        """Digest of a node's state: equal on all nodes at equal applied_index."""
-        self._waiter()
-        return await cluster.state_hash(self._core, node, self._timeout_s(timeout))
 
     # --- the client itself ---
 

@@ -141,13 +141,8 @@ class Client(BaseClient):
         want_previous: bool = False,
         timeout: Duration | None = None,
     ) -> SetResult:
-        if (
-            not (max_reads or tags or nx or xx or keep_ttl or want_previous)
-            and idle is None
-            and if_version is None
-            and fence is None
-            and if_value is UNSET
-        ):
+        plain = not (max_reads or tags or nx or xx or keep_ttl or want_previous)
+        if plain and idle is None and if_version is None and fence is None and if_value is UNSET:
             data, content_type = self._encode(value)
             ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
             timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)

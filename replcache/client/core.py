@@ -257,8 +257,7 @@ class ClientCore:
         to_leader: bool = True,
         is_write: bool = True,
         retry_unknown: bool = True,
-        on_send: Callable[[float], None] | None = None,
-        on_target: Callable[[Endpoint], None] | None = None,
+        on_send: Callable[[float, Endpoint], None] | None = None,
     ) -> Any:
         """One call, on another node after a failure, until the time is up.
 
@@ -268,50 +267,64 @@ class ClientCore:
             is_write: whether an unanswered try may have changed something (for the error that is raised).
             retry_unknown: the call may be sent again after an unknown outcome because doing it twice is
                 the same as once.
-            on_send, on_target: told the time and the node just before each try.
+            on_send: told the time and the node just before each try.
         """
         if self.is_closed:
             raise ClientClosed("the client is closed")
-        now = self.clock.now()
-        deadline = now + timeout_s
+        clock, counters = self.clock, self.counters
+        deadline = clock.now() + timeout_s
         maybe_executed = False
         failures = 0
         error: ReplcacheError | None = None
-        while now < deadline:
+        while (now := clock.now()) < deadline:
             target = endpoint if endpoint is not None else self.router.pick(to_leader, now)
             if target.down_until > now and endpoint is None:
                 await asyncio.sleep(min(target.down_until, deadline) - now)
-            now = self.clock.now()
             if on_send is not None:
-                on_send(now)
-            if on_target is not None:
-                on_target(target)
-            call = getattr(getattr(self.connection(target), service), method)
-            try:
-                response = await call(request, timeout=max(0.001, min(attempt_s, deadline - now)))
-            except grpc.aio.AioRpcError as err:
-                error = status.from_rpc_error(err)
-                if not status.is_from_server(err) or isinstance(error, NotApplied):
-                    self.router.note_failure(target, self.clock.now())
-            else:
-                self.note_header(target, response.header)
-                return response
+                on_send(clock.now(), target)
+            left_s = max(0.001, min(attempt_s, deadline - clock.now()))
+            answer = await self._try(target, service, method, request, left_s, not retry_unknown)
+            if not isinstance(answer, ReplcacheError):
+                return answer
+            error = answer
             decision = decide(error, is_write=is_write, maybe_executed=maybe_executed, can_split=False)
             maybe_executed |= error.may_have_executed
             unknown = isinstance(error, OutcomeUnknown)
             if decision.action is not Action.RETRY or (unknown and is_write and not retry_unknown):
-                self.counters.failures += 1
+                counters.failures += 1
                 raise decision.error
             failures += 1
-            self.counters.retries += 1
-            delay = self._backoff.delay_s(
-                failures - 1 if unknown else failures, self.rng, error.retry_after_s
-            )
-            now = self.clock.now()
-            await asyncio.sleep(max(0.0, min(delay, deadline - now)))
-            now = self.clock.now()
-        self.counters.failures += 1
+            counters.retries += 1
+            # The first unknown outcome is mostly a broken connection: another node is asked at once.
+            rank = failures - 1 if unknown else failures
+            delay_s = self._backoff.delay_s(rank, self.rng, error.retry_after_s)
+            await asyncio.sleep(max(0.0, min(delay_s, deadline - clock.now())))
+        counters.failures += 1
         raise after_deadline(error, is_write=is_write, maybe_executed=maybe_executed, timeout_s=timeout_s)
+
+    async def _try(
+        self, target: Endpoint, service: str, method: str, request: Any, timeout_s: float, connect_first: bool
+    ) -> Any:
+        """The response, or the error of this try as a value.
+
+        connect_first: a failure to make a connection is then certain not to have had any effect.
+        """
+        connection = self.connection(target)
+        try:
+            if connect_first:
+                async with asyncio.timeout(min(timeout_s, CLIENT_ATTEMPT_TIMEOUT_S)):
+                    await connection.channel.channel_ready()
+            response = await getattr(getattr(connection, service), method)(request, timeout=timeout_s)
+        except TimeoutError:
+            self.router.note_failure(target, self.clock.now())
+            return Unavailable(f"no connection to {target.address}")
+        except grpc.aio.AioRpcError as err:
+            error = status.from_rpc_error(err)
+            if not status.is_from_server(err) or isinstance(error, NotApplied):
+                self.router.note_failure(target, self.clock.now())
+            return error
+        self.note_header(target, response.header)
+        return response
 
     # --- statistics ---
 

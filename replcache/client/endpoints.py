@@ -74,6 +74,10 @@ class Router:
                 return index
         return min(range(count), key=lambda index: self.endpoints[index].down_until)
 
+    def find(self, node: str) -> Endpoint | None:
+        """By the node's name or address."""
+        return next((e for e in self.endpoints if node in (e.node, e.address)), None)
+
     def note_failure(self, endpoint: Endpoint, now: float) -> None:
         """The endpoint did not answer, or says that it can't serve: others are tried first for a while."""
         endpoint.failures += 1

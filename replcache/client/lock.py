@@ -170,7 +170,7 @@ class AsyncLock:
             note=options.note,
         )
 
-        def on_send(now: float) -> None:
+        def on_send(now: float, _: object) -> None:
             # A try after the first keeps its place in the queue, and waits only for what is left.
             self._valid_until = now
             wait_ms = max(0, int((end - now) * 1000))
@@ -241,7 +241,7 @@ class AsyncLock:
         request = lock_pb2.RenewRequest(
             name=self.name, owner=self._owner, token=token, ttl=to_proto(self.options.ttl_ms)
         )
-        await self._core.unary("lock", "Renew", request, timeout_s, on_send=sent.append)
+        await self._core.unary("lock", "Renew", request, timeout_s, on_send=lambda now, _: sent.append(now))
         # Of the successful try: earlier ones may have failed without reaching the cluster.
         self._extend(sent[-1], self.options.ttl_s)
 
