@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -47,7 +47,7 @@ class Connection:
         return self.settings.timeout_s
 
     def client(self) -> "Client":
-        """A blocking client; use it as a context manager."""
+        """A blocking client whose values are RawValue; use it as a context manager."""
         from replcache.client import Client
 
         settings = self.settings
@@ -61,23 +61,40 @@ class Connection:
             cert=settings.cert or None,
             key=settings.key or None,
             server_name=settings.server_name or None,
+            codec=RawCodec(),
         )
 
     def channel(self, endpoint: str) -> "grpc.Channel":
         """A plain channel to ONE node, for what only that node can tell."""
         import grpc
 
-        settings = self.settings
-        options: list[tuple[str, Any]] = [("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
-        if not settings.tls:
+        from replcache.client.channel import channel_options, credentials
+
+        tls = credentials(self.settings)
+        options = channel_options(self.settings)
+        if tls is None:
             return grpc.insecure_channel(endpoint, options)
-        if settings.server_name:
-            options.append(("grpc.ssl_target_name_override", settings.server_name))
-        ca, key, certificate = (
-            Path(path).read_bytes() if path else None for path in (settings.ca, settings.key, settings.cert)
-        )
-        credentials = grpc.ssl_channel_credentials(ca, key, certificate)
-        return grpc.secure_channel(endpoint, credentials, options)
+        return grpc.secure_channel(endpoint, tls, options)
+
+
+class RawValue(NamedTuple):
+    """Bytes and their MIME type, exactly as they are stored."""
+
+    data: bytes
+    content_type: str = ""
+
+
+class RawCodec:
+    """The command line stores what was typed: no value is converted."""
+
+    def encode(self, value: object) -> tuple[bytes, str]:
+        if isinstance(value, RawValue):
+            return value
+        assert isinstance(value, bytes)
+        return value, ""
+
+    def decode(self, data: bytes, content_type: str) -> RawValue:
+        return RawValue(data, content_type)
 
 
 def connection_of(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from replcache.cli.connection import Connection, connected, duration_option
+from replcache.cli.connection import Connection, RawValue, connected, duration_option
 from replcache.cli.exits import Exit
 from replcache.cli.output import (
     bytes_fields,
@@ -113,15 +113,14 @@ def set_entry(
     fence: FenceOption = None,
 ) -> None:
     """Create or replace an entry. Exit 1 when a condition does not hold."""
-    data, kind = _value(value, file, content_type)
+    raw = _value(value, file, content_type)
     with connection.client() as client:
         result = client.set(
             key,
-            data,
+            raw,
             ttl=ttl,
-            content_type=kind,
-            if_absent=if_absent,
-            if_present=if_present,
+            nx=if_absent,
+            xx=if_present,
             if_version=if_version,
             fence=_fence(fence),
         )
@@ -150,13 +149,13 @@ def update(
             raise ConfigError("--add takes no further value")
         common["add"] = _number(add)
     else:
-        data, kind = _value(value, file, content_type)
+        raw = _value(value, file, content_type)
         if merge:
-            common["merge"] = _json(data)
+            common["merge"] = _json_object(raw.data)
         elif append:
-            common["append"] = data
+            common["append"] = raw.data
         else:
-            common |= {"value": data, "content_type": kind}
+            common["value"] = raw
     with connection.client() as client:
         entry = client.update(key, **common)
     if connection.as_json:
@@ -283,19 +282,19 @@ def _print_version(connection: Connection, version: int, revision: int) -> None:
         typer.echo(f"version {version}, revision {revision}")
 
 
-def _value(value: str | None, file: Path | None, content_type: str | None) -> tuple[bytes, str]:
-    """(bytes, content type) of what was typed, of a file, or of stdin."""
+def _value(value: str | None, file: Path | None, content_type: str | None) -> RawValue:
+    """What was typed, or the content of a file or of stdin."""
     if (value is None) == (file is None):
         raise ConfigError("give a value, - for stdin, or --file: exactly one of them")
     if file is not None:
         try:
-            return file.read_bytes(), content_type or ""
+            return RawValue(file.read_bytes(), content_type or "")
         except OSError as error:
             raise ConfigError(f"--file: {error}") from error
     if value == "-":
-        return sys.stdin.buffer.read(), content_type or ""
+        return RawValue(sys.stdin.buffer.read(), content_type or "")
     assert value is not None
-    return value.encode("utf-8", "surrogateescape"), content_type or "text/plain"
+    return RawValue(value.encode("utf-8", "surrogateescape"), content_type or "text/plain")
 
 
 def _fence(text: str | None) -> tuple[str, int] | None:
@@ -318,10 +317,13 @@ def _number(text: str) -> int | float:
         raise ConfigError(f"--add {text!r} is no number") from error
 
 
-def _json(data: bytes) -> object:
+def _json_object(data: bytes) -> dict[str, Any]:
     import json
 
     try:
-        return json.loads(data)
+        patch = json.loads(data)
     except ValueError as error:
         raise ConfigError(f"--merge: the patch is no JSON: {error}") from error
+    if not isinstance(patch, dict):
+        raise ConfigError("--merge: the patch is no JSON object")
+    return patch

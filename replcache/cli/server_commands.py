@@ -1,5 +1,6 @@
 """`replcache serve`, `replcache config`, `replcache version`: what concerns one server process."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from replcache.cli.connection import JsonOption, reported_errors
 from replcache.cli.output import print_json, print_table
+from replcache.errors import ConfigError
 
 if TYPE_CHECKING:
     from replcache.config import LoadedConfig
@@ -14,12 +16,6 @@ if TYPE_CHECKING:
 PANEL = "Server"
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", envvar="REPLCACHE_CONFIG", help="TOML file with settings.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", "-s", metavar="NAME=VALUE", help="One setting; outranks file and environment. Repeatable."
-    ),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", help="Name of this node.")]
 DataOption = Annotated[Path | None, typer.Option("--data-dir", help="Log, snapshots and identity.")]
@@ -36,15 +32,19 @@ InsecureOption = Annotated[
 ]
 
 
+# Every setting is a flag of its own name; the options below are only the ones that --help shows.
+_ANY_FLAG = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
 def register(app: typer.Typer) -> None:
-    app.command(rich_help_panel=PANEL)(serve)
-    app.command(name="config", rich_help_panel=PANEL)(show_config)
+    app.command(rich_help_panel=PANEL, context_settings=_ANY_FLAG)(serve)
+    app.command(name="config", rich_help_panel=PANEL, context_settings=_ANY_FLAG)(show_config)
     app.command(rich_help_panel=PANEL)(version)
 
 
 def serve(
+    context: typer.Context,
     config: ConfigOption = None,
-    setting: SetOption = None,
     name: NameOption = None,
     data_dir: DataOption = None,
     grpc_listen: ListenOption = None,
@@ -53,11 +53,14 @@ def serve(
     members: MembersOption = None,
     insecure: InsecureOption = None,
 ) -> None:
-    """Run one node until it is told to stop (TERM or Ctrl-C: hands over leadership, drains, exits 0)."""
+    """Run one node until it is told to stop (TERM or Ctrl-C: hands over leadership, drains, exits 0).
+
+    Every setting of `replcache config` is also a flag: --heartbeat-s 0.2
+    """
     with reported_errors(as_json=False):
         loaded = _load(
             config,
-            setting,
+            context.args,
             name=name,
             data_dir=data_dir,
             grpc_listen=grpc_listen,
@@ -68,12 +71,12 @@ def serve(
         )
         from replcache.server.app import run
 
-        run(loaded.config)
+        raise typer.Exit(run(loaded.config))
 
 
 def show_config(
+    context: typer.Context,
     config: ConfigOption = None,
-    setting: SetOption = None,
     name: NameOption = None,
     data_dir: DataOption = None,
     grpc_listen: ListenOption = None,
@@ -93,7 +96,7 @@ def show_config(
             return
         loaded = _load(
             config,
-            setting,
+            context.args,
             name=name,
             data_dir=data_dir,
             grpc_listen=grpc_listen,
@@ -130,15 +133,28 @@ def version(as_json: JsonOption = False) -> None:
         typer.echo("\n".join(f"{name} {number}" for name, number in versions.items()))
 
 
-def _load(config: Path | None, settings: list[str] | None, **flags: Any) -> "LoadedConfig":
+def _load(config: Path | None, more: list[str], **flags: Any) -> "LoadedConfig":
     """Puts file, environment and flags together; raises ConfigError with all problems."""
     from replcache.config import load_config
-    from replcache.errors import ConfigError
 
     given = {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}
-    for text in settings or []:
-        name, separator, value = text.partition("=")
+    return load_config(config, flags={**given, **parse_flags(more)})
+
+
+def parse_flags(arguments: Sequence[str]) -> dict[str, str]:
+    """Settings of `--name value` and `--name=value`; a flag without a value means true.
+
+    Raises:
+        ConfigError: an argument that is no flag.
+    """
+    flags: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--") or len(argument) < 3:
+            raise ConfigError(f"{argument!r} is neither an option nor the value of one")
+        name, separator, value = argument[2:].partition("=")
         if not separator:
-            raise ConfigError(f"--set {text!r}: write NAME=VALUE")
-        given[name.strip().replace("-", "_")] = value
-    return load_config(config, flags=given)
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        flags[name.replace("-", "_")] = value
+    return flags

@@ -48,7 +48,7 @@ def _writes_and_reads(cluster: LocalCluster, client: Client) -> None:
     print("\nWrite once, read anywhere:")
     _step(f"set {KEY} = hello", lambda: f"version {client.set(KEY, 'hello').version}")
     for layout in cluster.layouts:
-        with Client(layout.grpc_address, timeout=CALL_TIMEOUT_S) as single:
+        with Client(layout.grpc_address, route="any", timeout=CALL_TIMEOUT_S) as single:
             value = _step(f"linearizable get through {layout.name}", lambda c=single: c.get_value(KEY))
             _expect(value == "hello", f"{layout.name} answered {value!r}")
     one = _step("read-one: the node's own copy, with its staleness", lambda: _read_one(client))
@@ -103,6 +103,6 @@ def _failover(cluster: LocalCluster, client: Client) -> None:
     print(f"  the new leader is {new_leader}; {leader} is started again")
     cluster.start([leader])
     wait_ready(cluster, 30.0)
-    with Client(cluster.layout(leader).grpc_address, timeout=CALL_TIMEOUT_S) as single:
+    with Client(cluster.layout(leader).grpc_address, route="any", timeout=CALL_TIMEOUT_S) as single:
         value = _step(f"linearizable get through {leader}, back again", lambda: single.get_value(COUNTER))
     _expect(value == after, f"{leader} came back with {value!r} instead of {after}")

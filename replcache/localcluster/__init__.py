@@ -5,6 +5,7 @@ to no node and imports neither server nor client.
 """
 
 from replcache.localcluster.cluster import LocalCluster, LocalClusterError
+from replcache.localcluster.free_ports import free_ports
 from replcache.localcluster.layout import NodeLayout, Ports
 
-__all__ = ["LocalCluster", "LocalClusterError", "NodeLayout", "Ports"]
+__all__ = ["LocalCluster", "LocalClusterError", "NodeLayout", "Ports", "free_ports"]

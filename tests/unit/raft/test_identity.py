@@ -81,9 +81,9 @@ def test_every_flip_and_every_truncation_is_refused(tmp_path: Path) -> None:
     good = path.read_bytes()
     damaged = [good[:size] for size in range(len(good))] + [good + b"\0"]
     for bit in range(8 * len(good)):
-        data = bytearray(good)
-        data[bit // 8] ^= 1 << bit % 8
-        damaged.append(bytes(data))
+        flipped = bytearray(good)
+        flipped[bit // 8] ^= 1 << bit % 8
+        damaged.append(bytes(flipped))
     for data in damaged:
         path.write_bytes(data)
         with pytest.raises(StorageError, match="damaged"):
