@@ -11,7 +11,7 @@ from replcache.cli.cluster_command import wait_ready
 from replcache.cli.connection import connection_of
 from replcache.cli.nodes import agreed_leader, look_at_all
 from replcache.cli.units import short_duration
-from replcache.client import Client
+from replcache import Client
 from replcache.errors import FenceRejected, NodeHalted, NotFound
 from replcache.localcluster import LocalCluster
 
