@@ -93,8 +93,9 @@ def test_port_that_is_taken_is_named(own: LocalCluster, tmp_path: Path) -> None:
     assert shell("cluster", "up", *port_flags(own)).code == 0
     other = shell("cluster", "up", *port_flags(own), "--directory", "other")
     assert other.code == 3
-    assert str(own.ports.grpc) in other.err or str(own.ports.peer) in other.err
-    shell("cluster", "down", "--directory", "other")
+    for number in (own.ports.grpc, own.ports.peer + 1, own.ports.http + 2):
+        assert str(number) in other.err
+    assert processes_with("other/n1") == []
     assert len(processes_with(str(own.directory))) == 3
 
 
