@@ -95,7 +95,7 @@ def test_port_that_is_taken_is_named(own: LocalCluster, tmp_path: Path) -> None:
     assert other.code == 3
     for number in (own.ports.grpc, own.ports.peer + 1, own.ports.http + 2):
         assert str(number) in other.err
-    assert processes_with("other/n1") == []
+    assert processes_with(str(tmp_path / "other")) == []
     assert len(processes_with(str(own.directory))) == 3
 
 
