@@ -90,7 +90,11 @@ _PRECONDITION_FAILURES = (errors.ConditionFailed, errors.FenceRejected)
 
 def refusal_error(refusal: Refusal) -> errors.ReplcacheError:
     """The exception that says what the state machine's refusal says."""
-    metadata = {"failed_operation": str(refusal.failed_op)} if refusal.failed_op >= 0 else None
+    metadata = {}
+    if refusal.failed_op >= 0:
+        metadata["failed_operation"] = str(refusal.failed_op)
+    if refusal.cause is not None:
+        metadata["cause"] = REFUSALS[refusal.cause].reason
     return REFUSALS[refusal.code](refusal.message, metadata=metadata)
 
 
