@@ -142,7 +142,9 @@ async def one() -> AsyncIterator[Serving]:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
-    ("service", "method", "request_", "field"), BAD, ids=[f"{m}-{f}-{i}" for i, (_, m, _, f) in enumerate(BAD)]
+    ("service", "method", "request_", "field"),
+    BAD,
+    ids=[f"{m}-{f}-{i}" for i, (_, m, _, f) in enumerate(BAD)],
 )
 async def test_bad_request_is_refused_and_names_its_field(
     one: Serving, service: str, method: str, request_: Any, field: str
@@ -178,7 +180,9 @@ GOOD: list[tuple[str, str, Any]] = [
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("service", "method", "request_"), GOOD)
-async def test_request_at_its_limits_is_accepted(one: Serving, service: str, method: str, request_: Any) -> None:
+async def test_request_at_its_limits_is_accepted(
+    one: Serving, service: str, method: str, request_: Any
+) -> None:
     await getattr(getattr(one, service), method)(request_, timeout=5)
 
 
@@ -234,7 +238,9 @@ async def test_bad_batches_on_a_stream_are_answered_and_the_stream_goes_on(one: 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_batch_above_its_size_is_refused_by_us_and_above_the_message_size_by_grpc(one: Serving) -> None:
     """MESSAGE_BYTES_MAX is enforced by grpcio before any of our code runs, with a status without details."""
-    many = pb.BatchRequest(set_columns={"keys": [b"%d" % i for i in range(4)], "values": [bytes(800_000)] * 4})
+    many = pb.BatchRequest(
+        set_columns={"keys": [b"%d" % i for i in range(4)], "values": [bytes(800_000)] * 4}
+    )
     assert c.BATCH_BYTES_MAX < many.ByteSize() < c.MESSAGE_BYTES_MAX
     wire = await failure(one.cache.Batch(many, timeout=5))
     assert (wire.reason, wire.field) == ("TOO_LARGE", "batch")
