@@ -73,7 +73,10 @@ AppliedListener = Callable[[int, Sequence[object]], None]
 class RaftPort(Protocol):
     """What the server needs of consensus."""
 
-    machine: StateMachine
+    @property
+    def machine(self) -> StateMachine:
+        """The state now; an installed snapshot replaces the object."""
+        ...
 
     def status(self) -> NodeStatus: ...
 

@@ -46,9 +46,9 @@ def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", constants.METADATA_BYTES_MAX),
         ("grpc.absolute_max_metadata_size", constants.METADATA_BYTES_MAX),
         ("grpc.max_concurrent_streams", config.streams_per_connection),
-        # Measured: with it, a client that opens its first 300 calls at once, before it has heard of the limit,
-        # gets 195 of them reset, without details. A client that knows the limit and passes it is cut off
-        # all the same.
+        # Measured: with it, a client that opens its first 300 calls at once, before it has heard of the
+        # limit, gets 195 of them reset, without details. Who knows the limit and passes it is cut off all
+        # the same.
         ("grpc.http.overload_protection", 0),
         ("grpc.server_handshake_timeout_ms", int(constants.GRPC_HANDSHAKE_TIMEOUT_S * 1000)),
         ("grpc.max_connection_idle_ms", int(constants.GRPC_CONNECTION_IDLE_S * 1000)),

@@ -55,7 +55,7 @@ class FakeRaft:
         self.reads_open.set()
         self.lose_outcomes = 0
         self.refuse_with: ReplcacheError | None = None
-        self.staleness: float | None | str = "auto"
+        self.staleness: float | str | None = "auto"
         self.proposed: list[Command] = []
         self.rounds = 0
         self.transfers: list[str] = []

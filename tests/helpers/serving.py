@@ -73,7 +73,7 @@ class WireError:
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def wire_error(error: grpc.RpcError | status_pb2.Status) -> WireError:
+def wire_error(error: Any) -> WireError:
     """Fails when there is not exactly one ErrorInfo of our domain."""
     status = error if isinstance(error, status_pb2.Status) else rpc_status.from_call(error)
     assert status is not None, f"no google.rpc.Status in {error!r}"

@@ -1,7 +1,7 @@
 """Bad input: every limit at the limit and above it, every contradiction, bytes that are no message.
 
-Each bad request is answered INVALID_ARGUMENT (never UNKNOWN, which is what grpcio makes of unparsable bytes) and
-names its field; nothing of it reaches the log.
+Each bad request is answered INVALID_ARGUMENT (never UNKNOWN, which is what grpcio makes of unparsable bytes)
+and names its field; nothing of it reaches the log.
 """
 
 from collections.abc import AsyncIterator
@@ -24,8 +24,12 @@ BIG_VALUE = bytes(c.VALUE_BYTES_MAX + 1)
 D = Duration
 
 
-def ops(*messages: pb.Operation) -> pb.BatchRequest:
+def ops(*messages: Any) -> pb.BatchRequest:
     return pb.BatchRequest(operations=messages)
+
+
+def columns(keys: list[bytes], values: list[bytes]) -> pb.BatchRequest:
+    return pb.BatchRequest(set_columns={"keys": keys, "values": values})
 
 
 def condition(**given: Any) -> pb.SetRequest:
@@ -44,6 +48,7 @@ def idem(**given: Any) -> pb.DeleteRequest:
     return pb.DeleteRequest(key=KEY, idempotency=Idempotency(**given))
 
 
+ABSENT = pb.Condition(if_absent=True)
 SET, GET = pb.SetRequest(key=KEY), pb.GetRequest(key=KEY)
 BAD: list[tuple[str, str, Any, str]] = [
     # service, method, request, field that has to be named
@@ -88,7 +93,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("cache", "Update", pb.UpdateRequest(key=KEY), "change"),
     ("cache", "Update", pb.UpdateRequest(key=KEY, add_float=float("nan")), "add_float"),
     ("cache", "Update", pb.UpdateRequest(key=KEY, append=BIG_VALUE), "append"),
-    ("cache", "Update", pb.UpdateRequest(key=KEY, replace=b"", condition=pb.Condition(if_absent=True)), "condition"),
+    ("cache", "Update", pb.UpdateRequest(key=KEY, replace=b"", condition=ABSENT), "condition"),
     ("cache", "Touch", pb.TouchRequest(key=KEY, condition=pb.Condition(if_version=0)), "condition"),
     ("cache", "Increment", pb.IncrementRequest(key=KEY, minimum=2, maximum=1), "minimum"),
     ("cache", "Scan", pb.ScanRequest(page_size=1001), "page_size"),
@@ -97,12 +102,12 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("cache", "Batch", pb.BatchRequest(), "operations"),
     ("cache", "Batch", pb.BatchRequest(set_columns={}, get_columns={}), "operations"),
     ("cache", "Batch", pb.BatchRequest(set_columns={}), "set_columns.keys"),
-    ("cache", "Batch", pb.BatchRequest(set_columns={"keys": [KEY], "values": []}), "set_columns.values"),
-    ("cache", "Batch", pb.BatchRequest(set_columns={"keys": [KEY, b""], "values": [b"", b""]}), "set_columns.keys[1]"),
-    ("cache", "Batch", pb.BatchRequest(set_columns={"keys": [KEY], "values": [BIG_VALUE]}), "set_columns.values[0]"),
+    ("cache", "Batch", columns([KEY], []), "set_columns.values"),
+    ("cache", "Batch", columns([KEY, b""], [b"", b""]), "set_columns.keys[1]"),
+    ("cache", "Batch", columns([KEY], [BIG_VALUE]), "set_columns.values[0]"),
     ("cache", "Batch", pb.BatchRequest(get_columns={"keys": [BIG_KEY]}), "get_columns.keys[0]"),
     ("cache", "Batch", ops(pb.Operation()), "operations[0]"),
-    ("cache", "Batch", ops(pb.Operation(get=GET), pb.Operation(set=pb.SetRequest())), "operations[1].set.key"),
+    ("cache", "Batch", ops({"get": GET}, {"set": pb.SetRequest()}), "operations[1].set.key"),
     ("cache", "Batch", ops(pb.Operation(get=read(level=1))), "operations[0].get.read"),
     ("cache", "Batch", ops(*[pb.Operation(set=SET)] * (c.BATCH_OPERATIONS_MAX + 1)), "operations"),
     ("lock", "Acquire", lock(name=""), "name"),
@@ -172,7 +177,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("cache", "Scan", pb.ScanRequest(page_size=1000)),
     ("cache", "BatchGet", pb.BatchGetRequest(keys=[KEY] * c.BATCH_OPERATIONS_MAX)),
     ("cache", "Delete", idem(request_id=bytes(64))),
-    ("lock", "Acquire", lock(name="x" * 256, owner=bytes(64), ttl=D(seconds=3600), note="x" * 256, permits=1024)),
+    ("lock", "Acquire", lock(name="x" * 256, owner=bytes(64), ttl=D(seconds=3600), note="x" * 256)),
+    ("lock", "Acquire", lock(name="semaphore", permits=c.LOCK_PERMITS_MAX)),
     ("lock", "Acquire", lock(ttl=D(nanos=100_000_000))),
     ("session", "Open", session_pb2.OpenSessionRequest(ttl=D(seconds=1))),
 ]  # fmt: skip

@@ -42,6 +42,7 @@ EXPECTED = {
     errors.Overloaded: S.RESOURCE_EXHAUSTED,
     errors.StalenessUnavailable: S.UNAVAILABLE,
     errors.DeadlineExceeded: S.DEADLINE_EXCEEDED,
+    errors.ClientClosed: S.UNAVAILABLE,
     errors.OutcomeUnknown: S.UNAVAILABLE,
     errors.Unauthenticated: S.UNAUTHENTICATED,
     errors.PermissionDenied: S.PERMISSION_DENIED,
@@ -64,7 +65,10 @@ def test_each_error_has_its_code_and_its_details(cls: type[errors.ReplcacheError
     assert (wire.message, wire.reason) == ("what happened", cls.reason)
     assert wire.may_have_executed is cls.may_have_executed
     assert wire.metadata == {"key": "value"}
-    waits = issubclass(cls, errors.NotApplied | errors.QuotaExceeded) and cls is not errors.DeadlineExceeded
+    waits = issubclass(cls, errors.NotApplied | errors.QuotaExceeded) and cls not in (
+        errors.DeadlineExceeded,
+        errors.ClientClosed,
+    )
     assert (wire.retry_after_s is not None) is waits
     assert wire.precondition == (cls.reason if cls in (errors.ConditionFailed, errors.FenceRejected) else "")
 
