@@ -75,7 +75,7 @@ class RaftPort(Protocol):
 
     @property
     def machine(self) -> StateMachine:
-        """The state now; an installed snapshot replaces the object."""
+        """The applied state. Look it up at each use: an installed snapshot brings a new object."""
         ...
 
     def status(self) -> NodeStatus: ...
