@@ -8,11 +8,12 @@ but an exception in it counts as a failure as well.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from replcache.observability.logs import get_logger
 
 _log = get_logger(__name__)
+T = TypeVar("T")
 
 
 class UnexpectedEnd(Exception):
@@ -25,10 +26,10 @@ class Supervisor:
     def __init__(self, on_failure: Callable[[str, BaseException], None]) -> None:
         """on_failure: called on the loop with the task's name and its exception; must not raise."""
         self._on_failure = on_failure
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._short: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._short: set[asyncio.Task[Any]] = set()
         # Background tasks whose owner ended them early, with cancel().
-        self._cancelled: set[asyncio.Task[None]] = set()
+        self._cancelled: set[asyncio.Task[Any]] = set()
         self._closing = False
 
     def background(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -38,6 +39,22 @@ class Supervisor:
     def short(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Starts a task that ends by itself."""
         return self._start(name, work, ends=True)
+
+    def owned(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Starts a task whose result or error its caller awaits (normally behind asyncio.shield), so an
+        exception is the caller's business and no failure of the node."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        self._short.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._short.discard(task)
+        if not task.cancelled():
+            # Marks the exception as seen: when the caller was cancelled, nobody else will look at it.
+            task.exception()
 
     def _start(self, name: str, work: Coroutine[Any, Any, None], ends: bool) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)

@@ -71,7 +71,7 @@ def serve(
         )
         from replcache.server.app import run
 
-        run(loaded.config)
+        raise typer.Exit(run(loaded.config))
 
 
 def show_config(

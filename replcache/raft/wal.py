@@ -317,6 +317,11 @@ class Wal:
 
     # --- durability ---
 
+    @property
+    def is_sync_under_way(self) -> bool:
+        """A job was taken and is not completed yet."""
+        return self._job is not None
+
     def take_sync_job(self) -> SyncJob | None:
         """The job that makes all mutations so far durable; None: nothing to do, or one is under way."""
         if self._job is not None or not (self._pending or self._floor_pending):
