@@ -173,6 +173,8 @@ class Link(asyncio.Protocol):
         self.owner.lost(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # Not to be aborted any more: asyncio's socket transport would report its loss a second time.
+        self._transport = None
         self.drop(f"connection lost: {exc}" if exc is not None else "closed by the peer")
         if not self.gone.done():
             self.gone.set_result(None)
