@@ -17,18 +17,20 @@ class LogEntry(_message.Message):
     def __init__(self, version: _Optional[int] = ..., clock_ms: _Optional[int] = ..., groups: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Group(_message.Message):
-    __slots__ = ("origin", "boot", "sequence", "done_below", "commands")
+    __slots__ = ("origin", "boot", "sequence", "done_below", "commands", "format")
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DONE_BELOW_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     origin: str
     boot: int
     sequence: int
     done_below: int
     commands: _containers.RepeatedCompositeFieldContainer[Command]
-    def __init__(self, origin: _Optional[str] = ..., boot: _Optional[int] = ..., sequence: _Optional[int] = ..., done_below: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+    format: int
+    def __init__(self, origin: _Optional[str] = ..., boot: _Optional[int] = ..., sequence: _Optional[int] = ..., done_below: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., format: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("session_id", "session_sequence", "session_acked_below", "request_id", "atomic", "set_many", "ops")
@@ -211,7 +213,7 @@ class Get(_message.Message):
     def __init__(self, key: _Optional[bytes] = ...) -> None: ...
 
 class LockAcquire(_message.Message):
-    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note")
+    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note", "attempt")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +221,7 @@ class LockAcquire(_message.Message):
     SHARED_FIELD_NUMBER: _ClassVar[int]
     PERMITS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     ttl_ms: int
@@ -226,7 +229,8 @@ class LockAcquire(_message.Message):
     shared: bool
     permits: int
     note: str
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+    attempt: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class LockRenew(_message.Message):
     __slots__ = ("name", "owner", "token", "ttl_ms")
@@ -241,14 +245,16 @@ class LockRenew(_message.Message):
     def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class LockRelease(_message.Message):
-    __slots__ = ("name", "owner", "token")
+    __slots__ = ("name", "owner", "token", "attempt")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     token: int
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ...) -> None: ...
+    attempt: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
     __slots__ = ("ttl_ms",)
