@@ -60,7 +60,7 @@ cluster-down: $(RUNTIME) ## stop it; data stays in .cluster
 ## --- checks ---
 
 # Stages run one after another: the fast ones first, those with real processes last and alone.
-STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract)
+STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract tests/hazards)
 STAGE_SIMULATION = $(wildcard tests/simulation)
 STAGE_PROCESSES = $(wildcard tests/integration tests/fault tests/e2e)
 PYTEST = $(PY) -m pytest -q $(PYTEST_FLAGS)

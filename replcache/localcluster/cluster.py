@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from replcache.localcluster import processes
+from replcache.localcluster.free_ports import is_free
 from replcache.localcluster.layout import (
     MARKER_FILE,
     NodeLayout,
@@ -102,15 +103,23 @@ class LocalCluster:
 
         Args:
             environment: variables for these nodes only, also REPLCACHE_* ones.
+        Raises:
+            LocalClusterError: somebody else listens on a port of one of them; nothing is started then.
         """
         with self._exclusive():
-            started = []
-            for name in names or self.names:
-                layout = self.layout(name)
-                if self.pid(name) is None:
-                    self._spawn(layout, environment or {})
-                    started.append(name)
-            return tuple(started)
+            missing = [self.layout(name) for name in names or self.names if self.pid(name) is None]
+            # Otherwise the new node would fail while the other program answers in its place.
+            taken = [
+                f"{address} ({layout.name})"
+                for layout in missing
+                for address in (layout.grpc_address, layout.peer_address, layout.http_address)
+                if not is_free(int(address.rpartition(":")[2]))
+            ]
+            if taken:
+                raise LocalClusterError(f"in use by another program: {', '.join(taken)}; choose other ports")
+            for layout in missing:
+                self._spawn(layout, environment or {})
+            return tuple(layout.name for layout in missing)
 
     def stop(
         self,
