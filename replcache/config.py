@@ -4,6 +4,7 @@ Unknown keys are errors, wherever they stand; all problems are reported at once,
 name, the value and where it came from. `deploy/replcache.toml` is generated from this model (sample_toml()).
 """
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -22,7 +23,16 @@ from replcache.errors import ConfigError
 
 ENV_PREFIX = "REPLCACHE_"
 # Variables of the same prefix that are not the server's: the file itself, tests, clients.
-ENV_NOT_OURS = ("REPLCACHE_CONFIG", "REPLCACHE_TEST_", "REPLCACHE_CLIENT_", "REPLCACHE_CLI_")
+ENV_NOT_OURS = (
+    "REPLCACHE_CONFIG",
+    "REPLCACHE_TEST_",
+    "REPLCACHE_CLIENT_",
+    "REPLCACHE_CLI_",
+    "REPLCACHE_URL",
+    # Given to the command of `replcache lock`, which may be a server.
+    "REPLCACHE_FENCE_TOKEN",
+    "REPLCACHE_LOCK_NAME",
+)
 # Between the problems of one model validator; pydantic takes one message only.
 _SEPARATOR = "\n"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
@@ -107,8 +117,8 @@ class ServerConfig(BaseModel):
     data_dir: Path = Field(Path("data"), description="Log, snapshots and identity; one node a directory.")
     members: Annotated[tuple[MemberConfig, ...], BeforeValidator(_members_from_text)] = Field(
         (),
-        description="The nodes that found the cluster together, equal on all of them. Empty: this node alone."
-        " Environment and flag: n1=peer_host:port/client_host:port,n2=...",
+        description="The nodes that found the cluster together, equal on all of them; [] means this node"
+        " alone.\nIn the environment and as a flag: n1=peer_host:port/client_host:port,n2=...",
     )
     join: bool = Field(
         False,
@@ -206,6 +216,11 @@ class ServerConfig(BaseModel):
         if problems:
             raise ValueError(_SEPARATOR.join(problems))
         return self
+
+    @property
+    def cluster_id(self) -> bytes:
+        """16 bytes that stand for the cluster's name on the wire and on disk."""
+        return hashlib.sha256(b"replcache cluster " + self.cluster_name.encode()).digest()[:16]
 
     @property
     def grpc_advertised(self) -> str:
@@ -387,7 +402,9 @@ def sample_toml() -> str:
         "# Order of precedence: this file < REPLCACHE_<NAME> in the environment < --<name> flags.",
     ]
     for name, field in ServerConfig.model_fields.items():
-        lines += ["", f"# {field.description}", f"# {name} = {toml_value(field.default)}"]
+        assert field.description is not None
+        comment = [f"# {line}" for line in field.description.splitlines()]
+        lines += ["", *comment, f"# {name} = {toml_value(field.default)}"]
     lines += ["", "# A cluster of three:", "# members = ["]
     for number in (1, 2, 3):
         lines.append(

@@ -34,11 +34,23 @@ ENTRY_BYTES_MAX = 4 * 1024 * 1024
 # Above message and entry limits plus framing; checked before anything is buffered.
 PEER_FRAME_BYTES_MAX = 8 * 1024 * 1024
 PEER_OUTBOX_BYTES_MAX = 64 * 1024 * 1024
+# Control messages (heartbeats, votes, replies) take 20 to 50 bytes: room for many seconds of them, apart from
+# the room for bulk, so that a full bulk queue never silences a heartbeat.
+PEER_CONTROL_BYTES_MAX = 1024 * 1024
+# A Hello with a few dozen members fits many times; a stranger can't make us hold more than this.
+PEER_HANDSHAKE_FRAME_BYTES_MAX = 64 * 1024
 PEER_HANDSHAKE_TIMEOUT_S = 3.0
 PEER_CONNECTIONS_MAX = 64
 PEER_RECONNECT_MIN_S = 0.05
 PEER_RECONNECT_MAX_S = 1.0
+# A half-open connection is found within about ping interval + pong timeout, also when nothing else is sent.
+PEER_PING_INTERVAL_S = 1.0
+PEER_PONG_TIMEOUT_S = 3.0
+# An accepted connection without any frame for this long is of a peer that is gone: several pings are missing.
+PEER_IDLE_TIMEOUT_S = 10.0
 APPEND_BYTES_MAX = 1024 * 1024
+# A frame full of empty entries would become millions of objects; a leader's message has far fewer.
+APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64
 SNAPSHOT_CHUNK_BYTES = 512 * 1024
 WAL_SEGMENT_BYTES = 64 * 1024 * 1024
@@ -68,6 +80,9 @@ PIPELINE_BATCHES_IN_FLIGHT_MAX = 64
 PIPELINE_BYTES_IN_FLIGHT_MAX = 8 * 1024 * 1024
 # Entries of one reply; fits the 4 MiB that every client accepts, with room for the rest of the message.
 REPLY_BYTES_MAX = BATCH_BYTES_MAX
+# Reads of entries with a sliding expiry are put into the log together, this often and this many at most.
+ACCESS_FLUSH_INTERVAL_S = 0.02
+ACCESSED_KEYS_MAX = 50_000
 LOCKS_DESCRIBED_MAX = 1000
 MEMBER_NAME_BYTES_MAX = 64
 ADDRESS_BYTES_MAX = 256
@@ -118,6 +133,7 @@ assert HEARTBEAT_INTERVAL_S * 3 < ELECTION_TIMEOUT_MIN_S < ELECTION_TIMEOUT_MAX_
 assert TICK_INTERVAL_S * 2 <= HEARTBEAT_INTERVAL_S
 assert VALUE_BYTES_MAX + KEY_BYTES_MAX < BATCH_BYTES_MAX < MESSAGE_BYTES_MAX <= ENTRY_BYTES_MAX
 assert ENTRY_BYTES_MAX + BATCH_BYTES_MAX < PEER_FRAME_BYTES_MAX < PEER_OUTBOX_BYTES_MAX
+assert PEER_PING_INTERVAL_S < PEER_PONG_TIMEOUT_S < PEER_IDLE_TIMEOUT_S
 assert STALENESS_PROBE_INTERVAL_S >= TICK_INTERVAL_S
 assert REPLY_BYTES_MAX + VALUE_BYTES_MAX <= MESSAGE_BYTES_MAX
 assert MESSAGE_BYTES_MAX < PIPELINE_BYTES_IN_FLIGHT_MAX

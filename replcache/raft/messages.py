@@ -163,19 +163,23 @@ class TimeoutNow:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A group of commands for the leader. `group` is an internal.Group, serialized."""
+    """A group of commands for the leader. `group` is an internal.Group, serialized; `attempt` counts the
+    sendings of this group by the process `boot`."""
 
     sequence: int = 0
     group: bytes = b""
+    boot: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardRefused:
-    """The group was certainly not appended."""
+    """This sending of the group was certainly not appended."""
 
     sequence: int = 0
     boot: int = 0
     reason: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from replcache.constants import APPEND_ENTRIES_MAX
 from replcache.pb.internal import log_pb2, peer_pb2
 from replcache.raft import messages as m
 from replcache.raft.peer_framing import PeerProtocolError
@@ -19,9 +20,6 @@ from replcache.raft.port import Member
 __all__ = ["PeerProtocolError", "decode", "decode_configuration", "encode", "encode_configuration"]
 
 CONFIGURATION_VERSION = 1
-# A frame full of empty entries would become millions of objects; a leader's message, bounded by
-# APPEND_BYTES_MAX, has far fewer. Checked on both sides.
-APPEND_ENTRIES_MAX = 256 * 1024
 
 
 def encode(message: m.Message) -> bytes:

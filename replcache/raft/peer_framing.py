@@ -17,9 +17,6 @@ _HEADER = struct.Struct("<II")
 _LENGTH = struct.Struct("<I")
 HEADER_BYTES = _HEADER.size
 
-# A Hello with a few dozen members fits many times; a stranger can't make us hold more than this.
-HANDSHAKE_FRAME_BYTES_MAX = 64 * 1024
-
 PING_FRAME = _HEADER.pack(0, google_crc32c.value(b""))
 
 

@@ -36,7 +36,12 @@ class Backend:
         self, revision: int, level: int = 0, staleness_s: float | None = None
     ) -> common_pb2.ResponseHeader:
         """level: the ReadLevel that a read was served at; 0 for writes."""
-        status = self.status()
+        return self.header_of(self.status(), revision, level, staleness_s)
+
+    def header_of(
+        self, status: NodeStatus, revision: int, level: int = 0, staleness_s: float | None = None
+    ) -> common_pb2.ResponseHeader:
+        """The same for a status at hand, also that of a halted node."""
         header = common_pb2.ResponseHeader(
             cluster_id=status.cluster_id,
             node=status.node,

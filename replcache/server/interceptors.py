@@ -76,6 +76,21 @@ class CallBoundary:
     def __init__(self, clock: Clock, metrics: Metrics) -> None:
         self._clock = clock
         self._metrics = metrics
+        self._calls = 0
+        # Set while none of our calls is under way; for an early end of the grace when stopping.
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def enter(self) -> None:
+        """A call, unary or stream, began."""
+        self._calls += 1
+        self.idle.clear()
+
+    def leave(self) -> None:
+        self._calls -= 1
+        assert self._calls >= 0
+        if self._calls == 0:
+            self.idle.set()
 
     def unary(self, service: str, method: Method) -> grpc.RpcMethodHandler:
         operation = f"{service.rsplit('.', 1)[-1]}.{method.name}"
@@ -85,6 +100,7 @@ class CallBoundary:
             start = clock.now()
             level = "none"
             outcome = "INTERNAL"
+            self.enter()
             try:
                 if type(request) is Undecodable:
                     raise undecodable_error(operation, request)
@@ -102,6 +118,7 @@ class CallBoundary:
             except Exception as err:  # noqa: BLE001  # the boundary
                 status = report_bug(operation, err, method.writes)
             finally:
+                self.leave()
                 metrics.request_done(operation, level, outcome, clock.now() - start)
             return await abort(context, status)
 

@@ -14,8 +14,12 @@ from replcache.errors import InvalidRequest, NotApplied, StalenessUnavailable, U
 from replcache.pb.v1 import common_pb2
 from replcache.raft.port import Role
 from replcache.server import validate
+from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.deadlines import Deadline
+from replcache.statemachine.commands import Command, Get
+from replcache.statemachine.entries import IDLE, META, READS, Entry
+from replcache.statemachine.results import GetResult
 
 LINEARIZABLE = int(common_pb2.READ_LEVEL_LINEARIZABLE)
 SESSION = int(common_pb2.READ_LEVEL_SESSION)
@@ -38,6 +42,16 @@ class Served:
 
     level: int
     staleness_s: float | None = None
+
+
+@dataclass(slots=True)
+class Fetched:
+    """Entries of one state, in the order of the keys, and how they were served."""
+
+    entries: list[Entry | None]
+    served: Served
+    revision: int
+    clock_ms: int
 
 
 DEFAULT_PLAN = ReadPlan()
@@ -69,8 +83,9 @@ def _seconds(duration: Duration, field: str) -> float:
 class Reader:
     """Waits until the local state may be read at the asked level."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, accesses: Accesses) -> None:
         self._backend = backend
+        self._accesses = accesses
 
     async def prepare(self, plan: ReadPlan, deadline: Deadline) -> Served:
         """Returns when the local state is good enough; it must be read before the next await.
@@ -89,6 +104,51 @@ class Reader:
                 await port.wait_revision(plan.min_revision, deadline.work)
             return _AS_SESSION
         return await self._one(plan.max_staleness_s, deadline)
+
+    async def fetch(self, keys: list[bytes], plan: ReadPlan, deadline: Deadline) -> Fetched:
+        """Reads keys from one state and counts hits and misses.
+
+        Where reads of an entry are counted, the whole request goes through the log at every level, because
+        the count must be exact.
+        """
+        served = await self.prepare(plan, deadline)
+        machine = self._backend.machine
+        fetched = Fetched(machine.peek_many(keys), served, machine.revision, machine.clock_ms)
+        if self._has_counted(keys, fetched.entries):
+            fetched = await self._fetch_through_log(keys, deadline)
+        missing = fetched.entries.count(None)
+        metrics = self._backend.metrics
+        if missing:
+            metrics.misses.inc(missing)
+        if missing != len(keys):
+            metrics.hits.inc(len(keys) - missing)
+        return fetched
+
+    def _has_counted(self, keys: list[bytes], entries: list[Entry | None]) -> bool:
+        """Notes accesses of entries that live on by being read, on the way."""
+        counted = False
+        for key, entry in zip(keys, entries, strict=True):
+            if entry is None or (meta := entry.row[META]) is None:
+                continue
+            if meta[READS]:
+                counted = True
+            elif meta[IDLE]:
+                self._accesses.note(key)
+        return counted
+
+    async def _fetch_through_log(self, keys: list[bytes], deadline: Deadline) -> Fetched:
+        command = Command(ops=tuple(map(Get, keys)))
+        results = await self._backend.execute(command, deadline)
+        assert type(results) is tuple
+        assert len(results) == len(keys)
+        entries: list[Entry | None] = []
+        revision = clock_ms = 0
+        for result in results:
+            assert type(result) is GetResult
+            entries.append(result.entry)
+            revision = max(revision, result.revision)
+            clock_ms = max(clock_ms, result.clock_ms)
+        return Fetched(entries, _AS_LINEARIZABLE, revision, clock_ms)
 
     async def _one(self, bound_s: float | None, deadline: Deadline) -> Served:
         port = self._backend.port

@@ -135,15 +135,11 @@ def finite(number: float, field: str) -> float:
 
 def fence(message: common_pb2.Fence, field: str) -> Fence:
     lock_name(message.name, f"{field}.name")
-    if message.token == 0:
-        raise InvalidRequest(f"{field}.token: must not be 0", field=f"{field}.token")
-    return Fence(message.name, message.token)
+    return Fence(message.name, not_zero(message.token, f"{field}.token"))
 
 
-def lock_name(name: str, field: str) -> str:
-    if not name:
-        raise InvalidRequest(f"{field}: must not be empty", field=field)
-    return text(name, field, constants.LOCK_NAME_BYTES_MAX)
+def lock_name(given: str, field: str) -> str:
+    return name(given, field, constants.LOCK_NAME_BYTES_MAX)
 
 
 def lock_owner(owner: bytes, field: str) -> bytes:
@@ -181,3 +177,16 @@ def at_most(number: int, limit: int, field: str) -> int:
     if number > limit:
         raise InvalidRequest(f"{field}: {number}, limit {limit}", field=field, metadata={"limit": str(limit)})
     return number
+
+
+def not_zero(number: int, field: str) -> int:
+    if number == 0:
+        raise InvalidRequest(f"{field}: must not be 0", field=field)
+    return number
+
+
+def name(text_given: str, field: str, limit: int) -> str:
+    """A text that must be there."""
+    if not text_given:
+        raise InvalidRequest(f"{field}: must not be empty", field=field)
+    return text(text_given, field, limit)

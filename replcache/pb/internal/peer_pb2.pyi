@@ -176,22 +176,28 @@ class TimeoutNow(_message.Message):
     def __init__(self, term: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("sequence", "group")
+    __slots__ = ("sequence", "group", "boot", "attempt")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
+    BOOT_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     group: bytes
-    def __init__(self, sequence: _Optional[int] = ..., group: _Optional[bytes] = ...) -> None: ...
+    boot: int
+    attempt: int
+    def __init__(self, sequence: _Optional[int] = ..., group: _Optional[bytes] = ..., boot: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class ForwardRefused(_message.Message):
-    __slots__ = ("sequence", "boot", "reason")
+    __slots__ = ("sequence", "boot", "reason", "attempt")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     boot: int
     reason: str
-    def __init__(self, sequence: _Optional[int] = ..., boot: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    attempt: int
+    def __init__(self, sequence: _Optional[int] = ..., boot: _Optional[int] = ..., reason: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class ReadIndexRequest(_message.Message):
     __slots__ = ("id", "boot")

@@ -26,43 +26,43 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from replcache.pb.v1 import common_pb2 as replcache_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplcache/v1/cluster.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"\x0f\n\rStatusRequest\"t\n\x0cPeerProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12.\n\x0bsince_heard\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xae\x03\n\x0eStatusResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.replcache.v1.Role\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x15\n\rapplied_index\x18\x04 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x05 \x01(\x04\x12\x16\n\x0esnapshot_index\x18\x06 \x01(\x04\x12\x0c\n\x04keys\x18\x07 \x01(\x04\x12\x13\n\x0bvalue_bytes\x18\x08 \x01(\x04\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\n \x01(\t\x12)\n\x05peers\x18\x0b \x03(\x0b\x32\x1a.replcache.v1.PeerProgress\x12\x16\n\x0eleader_changes\x18\x0c \x01(\x04\x12\x18\n\x10\x63luster_clock_ms\x18\r \x01(\x04\x12\x12\n\nhas_quorum\x18\x0e \x01(\x08\x12\r\n\x05locks\x18\x0f \x01(\x04\x12\x10\n\x08sessions\x18\x10 \x01(\x04\"\x10\n\x0eMembersRequest\"h\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\"f\n\x0fMembersResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"_\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x0f\n\x07promote\x18\x04 \x01(\x08\"$\n\x14PromoteMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"i\n\x12MembershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"\'\n\x19TransferLeadershipRequest\x12\n\n\x02to\x18\x01 \x01(\t\"Z\n\x1aTransferLeadershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x0e\n\x06leader\x18\x02 \x01(\t\"\r\n\x0bHashRequest\"c\n\x0cHashResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c*x\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x12\n\x0eROLE_CANDIDATE\x10\x02\x12\x0f\n\x0bROLE_LEADER\x10\x03\x12\x10\n\x0cROLE_LEARNER\x10\x04\x12\x10\n\x0cROLE_JOINING\x10\x05\x32\xb9\x04\n\x07\x43luster\x12\x43\n\x06Status\x12\x1b.replcache.v1.StatusRequest\x1a\x1c.replcache.v1.StatusResponse\x12\x46\n\x07Members\x12\x1c.replcache.v1.MembersRequest\x1a\x1d.replcache.v1.MembersResponse\x12M\n\tAddMember\x12\x1e.replcache.v1.AddMemberRequest\x1a .replcache.v1.MembershipResponse\x12U\n\rPromoteMember\x12\".replcache.v1.PromoteMemberRequest\x1a .replcache.v1.MembershipResponse\x12S\n\x0cRemoveMember\x12!.replcache.v1.RemoveMemberRequest\x1a .replcache.v1.MembershipResponse\x12g\n\x12TransferLeadership\x12\'.replcache.v1.TransferLeadershipRequest\x1a(.replcache.v1.TransferLeadershipResponse\x12=\n\x04Hash\x12\x19.replcache.v1.HashRequest\x1a\x1a.replcache.v1.HashResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplcache/v1/cluster.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"\x0f\n\rStatusRequest\"t\n\x0cPeerProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12.\n\x0bsince_heard\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbe\x03\n\x0eStatusResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.replcache.v1.Role\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x15\n\rapplied_index\x18\x04 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x05 \x01(\x04\x12\x16\n\x0esnapshot_index\x18\x06 \x01(\x04\x12\x0c\n\x04keys\x18\x07 \x01(\x04\x12\x13\n\x0bvalue_bytes\x18\x08 \x01(\x04\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\n \x01(\t\x12)\n\x05peers\x18\x0b \x03(\x0b\x32\x1a.replcache.v1.PeerProgress\x12\x16\n\x0eleader_changes\x18\x0c \x01(\x04\x12\x18\n\x10\x63luster_clock_ms\x18\r \x01(\x04\x12\x12\n\nhas_quorum\x18\x0e \x01(\x08\x12\r\n\x05locks\x18\x0f \x01(\x04\x12\x10\n\x08sessions\x18\x10 \x01(\x04\x12\x0e\n\x06halted\x18\x11 \x01(\t\"\x10\n\x0eMembersRequest\"h\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\"f\n\x0fMembersResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"_\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x0f\n\x07promote\x18\x04 \x01(\x08\"$\n\x14PromoteMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"i\n\x12MembershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"\'\n\x19TransferLeadershipRequest\x12\n\n\x02to\x18\x01 \x01(\t\"Z\n\x1aTransferLeadershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x0e\n\x06leader\x18\x02 \x01(\t\"\r\n\x0bHashRequest\"c\n\x0cHashResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c*x\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x12\n\x0eROLE_CANDIDATE\x10\x02\x12\x0f\n\x0bROLE_LEADER\x10\x03\x12\x10\n\x0cROLE_LEARNER\x10\x04\x12\x10\n\x0cROLE_JOINING\x10\x05\x32\xb9\x04\n\x07\x43luster\x12\x43\n\x06Status\x12\x1b.replcache.v1.StatusRequest\x1a\x1c.replcache.v1.StatusResponse\x12\x46\n\x07Members\x12\x1c.replcache.v1.MembersRequest\x1a\x1d.replcache.v1.MembersResponse\x12M\n\tAddMember\x12\x1e.replcache.v1.AddMemberRequest\x1a .replcache.v1.MembershipResponse\x12U\n\rPromoteMember\x12\".replcache.v1.PromoteMemberRequest\x1a .replcache.v1.MembershipResponse\x12S\n\x0cRemoveMember\x12!.replcache.v1.RemoveMemberRequest\x1a .replcache.v1.MembershipResponse\x12g\n\x12TransferLeadership\x12\'.replcache.v1.TransferLeadershipRequest\x1a(.replcache.v1.TransferLeadershipResponse\x12=\n\x04Hash\x12\x19.replcache.v1.HashRequest\x1a\x1a.replcache.v1.HashResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replcache.v1.cluster_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1427
-  _globals['_ROLE']._serialized_end=1547
+  _globals['_ROLE']._serialized_start=1443
+  _globals['_ROLE']._serialized_end=1563
   _globals['_STATUSREQUEST']._serialized_start=103
   _globals['_STATUSREQUEST']._serialized_end=118
   _globals['_PEERPROGRESS']._serialized_start=120
   _globals['_PEERPROGRESS']._serialized_end=236
   _globals['_STATUSRESPONSE']._serialized_start=239
-  _globals['_STATUSRESPONSE']._serialized_end=669
-  _globals['_MEMBERSREQUEST']._serialized_start=671
-  _globals['_MEMBERSREQUEST']._serialized_end=687
-  _globals['_MEMBER']._serialized_start=689
-  _globals['_MEMBER']._serialized_end=793
-  _globals['_MEMBERSRESPONSE']._serialized_start=795
-  _globals['_MEMBERSRESPONSE']._serialized_end=897
-  _globals['_ADDMEMBERREQUEST']._serialized_start=899
-  _globals['_ADDMEMBERREQUEST']._serialized_end=994
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=996
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=1032
-  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1034
-  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1069
-  _globals['_MEMBERSHIPRESPONSE']._serialized_start=1071
-  _globals['_MEMBERSHIPRESPONSE']._serialized_end=1176
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1178
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1217
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=1219
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=1309
-  _globals['_HASHREQUEST']._serialized_start=1311
-  _globals['_HASHREQUEST']._serialized_end=1324
-  _globals['_HASHRESPONSE']._serialized_start=1326
-  _globals['_HASHRESPONSE']._serialized_end=1425
-  _globals['_CLUSTER']._serialized_start=1550
-  _globals['_CLUSTER']._serialized_end=2119
+  _globals['_STATUSRESPONSE']._serialized_end=685
+  _globals['_MEMBERSREQUEST']._serialized_start=687
+  _globals['_MEMBERSREQUEST']._serialized_end=703
+  _globals['_MEMBER']._serialized_start=705
+  _globals['_MEMBER']._serialized_end=809
+  _globals['_MEMBERSRESPONSE']._serialized_start=811
+  _globals['_MEMBERSRESPONSE']._serialized_end=913
+  _globals['_ADDMEMBERREQUEST']._serialized_start=915
+  _globals['_ADDMEMBERREQUEST']._serialized_end=1010
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=1012
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=1048
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1050
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1085
+  _globals['_MEMBERSHIPRESPONSE']._serialized_start=1087
+  _globals['_MEMBERSHIPRESPONSE']._serialized_end=1192
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1194
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1233
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=1235
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=1325
+  _globals['_HASHREQUEST']._serialized_start=1327
+  _globals['_HASHREQUEST']._serialized_end=1340
+  _globals['_HASHRESPONSE']._serialized_start=1342
+  _globals['_HASHRESPONSE']._serialized_end=1441
+  _globals['_CLUSTER']._serialized_start=1566
+  _globals['_CLUSTER']._serialized_end=2135
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,7 @@ class PeerProgress(_message.Message):
     def __init__(self, name: _Optional[str] = ..., connected: bool = ..., match_index: _Optional[int] = ..., since_heard: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("header", "role", "commit_index", "applied_index", "last_log_index", "snapshot_index", "keys", "value_bytes", "uptime", "version", "peers", "leader_changes", "cluster_clock_ms", "has_quorum", "locks", "sessions")
+    __slots__ = ("header", "role", "commit_index", "applied_index", "last_log_index", "snapshot_index", "keys", "value_bytes", "uptime", "version", "peers", "leader_changes", "cluster_clock_ms", "has_quorum", "locks", "sessions", "halted")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,7 @@ class StatusResponse(_message.Message):
     HAS_QUORUM_FIELD_NUMBER: _ClassVar[int]
     LOCKS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    HALTED_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.ResponseHeader
     role: Role
     commit_index: int
@@ -76,7 +77,8 @@ class StatusResponse(_message.Message):
     has_quorum: bool
     locks: int
     sessions: int
-    def __init__(self, header: _Optional[_Union[_common_pb2.ResponseHeader, _Mapping]] = ..., role: _Optional[_Union[Role, str]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., snapshot_index: _Optional[int] = ..., keys: _Optional[int] = ..., value_bytes: _Optional[int] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerProgress, _Mapping]]] = ..., leader_changes: _Optional[int] = ..., cluster_clock_ms: _Optional[int] = ..., has_quorum: bool = ..., locks: _Optional[int] = ..., sessions: _Optional[int] = ...) -> None: ...
+    halted: str
+    def __init__(self, header: _Optional[_Union[_common_pb2.ResponseHeader, _Mapping]] = ..., role: _Optional[_Union[Role, str]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., snapshot_index: _Optional[int] = ..., keys: _Optional[int] = ..., value_bytes: _Optional[int] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerProgress, _Mapping]]] = ..., leader_changes: _Optional[int] = ..., cluster_clock_ms: _Optional[int] = ..., has_quorum: bool = ..., locks: _Optional[int] = ..., sessions: _Optional[int] = ..., halted: _Optional[str] = ...) -> None: ...
 
 class MembersRequest(_message.Message):
     __slots__ = ()

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replcache.constants import APPEND_ENTRIES_MAX
 from replcache.pb.internal import log_pb2, peer_pb2
 from replcache.raft import messages as m
 from replcache.raft.peer_codec import (
-    APPEND_ENTRIES_MAX,
     PeerProtocolError,
     decode,
     decode_configuration,

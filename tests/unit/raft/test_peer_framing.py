@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replcache.constants import PEER_FRAME_BYTES_MAX
+from replcache.constants import PEER_FRAME_BYTES_MAX, PEER_HANDSHAKE_FRAME_BYTES_MAX
 from replcache.raft.peer_framing import (
-    HANDSHAKE_FRAME_BYTES_MAX,
     PING_FRAME,
     FrameParser,
     PeerProtocolError,
@@ -67,7 +66,7 @@ def test_ping_is_an_empty_body() -> None:
     assert drain(parser) == [b"", b""]
 
 
-@pytest.mark.parametrize("limit", [HANDSHAKE_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX])
+@pytest.mark.parametrize("limit", [PEER_HANDSHAKE_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX])
 def test_length_at_limit_passes_and_above_is_refused(limit: int) -> None:
     parser = FrameParser(limit)
     parser.feed(framed(bytes(limit)))

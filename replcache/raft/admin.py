@@ -1,0 +1,143 @@
+"""Administration through the log: membership changes and leadership transfer, from any node.
+
+A call that reaches a follower goes to the leader by AdminRequest. The leader also looks after the members by
+itself: it records the first incarnation of an added member, takes a member that came back with an empty disk
+in again as a learner (its vote counted on a disk that is gone), and promotes learners that have caught up.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from replcache.errors import NotApplied, OutcomeUnknown, Refused, ReplcacheError
+from replcache.raft.membership import changed
+from replcache.raft.messages import AdminReply, AdminRequest
+from replcache.raft.port import Member
+
+if TYPE_CHECKING:
+    from replcache.raft.engine import Engine
+
+# Called once, with the error or None.
+AdminDone = Callable[[ReplcacheError | None], None]
+
+# A learner this close to the leader's log has caught up: less than one Append at full speed.
+PROMOTE_LAG_ENTRIES_MAX = 100
+
+
+class Admin:
+    """Invariant: at most one configuration entry behind the commit index."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._pending: dict[int, AdminDone] = {}
+        self._asked: dict[int, AdminDone] = {}
+        self._id = 0
+
+    # --- calls of this node ---
+
+    def request(self, action: str, member: Member, done: AdminDone) -> None:
+        """action: "add", "promote", "remove", "transfer". `done` may never be called: keep a deadline."""
+        engine = self._engine
+        if engine.is_leader:
+            self._perform(action, member, done)
+            return
+        if not engine.leader:
+            done(NotApplied("no leader is known"))
+            return
+        self._id += 1
+        if engine.send(engine.leader, AdminRequest(self._id, engine.boot, action, member)):
+            self._asked[self._id] = done
+        else:
+            done(NotApplied(f"{engine.leader} is not connected"))
+
+    def _perform(self, action: str, member: Member, done: AdminDone) -> None:
+        try:
+            if action == "transfer":
+                self._engine.transfer.start(member.name, done)
+            else:
+                self._pending[self._change(action, member)] = done
+        except ReplcacheError as error:
+            done(error)
+
+    def _change(self, action: str, member: Member) -> int:
+        """Appends the changed configuration; returns its index."""
+        engine = self._engine
+        if not self._may_change:
+            raise NotApplied("another membership change is under way, try again", retry_after_s=0.2)
+        return engine.append_configuration(changed(engine.configurations.current, action, member))
+
+    @property
+    def _may_change(self) -> bool:
+        """After a committed entry of the own term, and one change at a time (hazard H15)."""
+        engine = self._engine
+        return (
+            engine.is_leader
+            and engine.commit_index >= engine.term_start_index
+            and engine.configurations.current_index <= engine.commit_index
+        )
+
+    # --- calls of peers ---
+
+    def on_request(self, peer: str, message: AdminRequest) -> None:
+        engine = self._engine
+
+        def done(error: ReplcacheError | None) -> None:
+            text = f"{error.reason}: {error}" if error is not None else ""
+            engine.send(peer, AdminReply(message.id, message.boot, text, engine.leader))
+
+        if engine.is_leader and message.member is not None:
+            self._perform(message.action, message.member, done)
+        else:
+            done(NotApplied(f"{engine.name} is not the leader"))
+
+    def on_reply(self, peer: str, message: AdminReply) -> None:
+        done = self._asked.pop(message.id, None) if message.boot == self._engine.boot else None
+        if done is not None:
+            done(Refused(message.error) if message.error else None)
+
+    # --- progress ---
+
+    def on_applied(self, index: int) -> None:
+        """A membership entry is committed."""
+        engine = self._engine
+        done = self._pending.pop(index, None)
+        if done is not None:
+            done(None)
+        if engine.is_leader and engine.name not in engine.configurations.voters:
+            engine.become_follower(engine.term, leader=None)
+
+    def on_lost_leadership(self) -> None:
+        pending, self._pending = self._pending, {}
+        for done in pending.values():
+            done(OutcomeUnknown("leadership was lost while the change was under way"))
+
+    def tick(self, now: float) -> None:
+        """The leader looks after one member at a time."""
+        if not self._may_change:
+            return
+        engine = self._engine
+        for member in engine.configurations.current:
+            if member.name == engine.name:
+                continue
+            action = self._needed_action(member, now)
+            if action is not None:
+                incarnation = engine.peer_incarnations.get(member.name, member.incarnation)
+                subject = Member(member.name, member.peer_address, member.client_address, incarnation)
+                self._change(action, subject)
+                return
+
+    def _needed_action(self, member: Member, now: float) -> str | None:
+        engine = self._engine
+        heard = engine.peer_incarnations.get(member.name)
+        progress = engine.leadership.progress.get(member.name)
+        if heard is None or progress is None or member.name not in engine.connected:
+            return None
+        if member.incarnation == 0:
+            return "identify"
+        if heard != member.incarnation:
+            # Not while the process with the right disk may still be there (two with one name).
+            is_gone = now - progress.last_heard > 2 * engine.config.election_max_s
+            return "rejoin" if is_gone else None
+        if not member.voter and member.promote:
+            caught_up = progress.match + PROMOTE_LAG_ENTRIES_MAX >= engine.wal.last_index
+            return "promote" if progress.match and caught_up else None
+        return None

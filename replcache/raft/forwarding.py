@@ -1,0 +1,102 @@
+"""The way of a group of commands to the log: from this node's proposals to the leader, wherever it is.
+
+The leader collects the groups of all nodes and writes them as one log entry when its disk is free (group
+commit): while one entry is being synced the next one fills, without any waiting time of its own. Cures
+hazards H16, H17, H24 together with proposals.py.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from replcache.raft.messages import ENTRY_COMMAND, Forward, ForwardRefused, WireEntry
+from replcache.statemachine import codec
+
+if TYPE_CHECKING:
+    from replcache.raft.engine import Engine
+
+
+class Forwarding:
+    """Queues of groups. Invariant: a group in `_queue` is in no log entry of this leadership yet."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        # Each with the peer that sent it, "" for this node.
+        self._queue: deque[tuple[str, Forward]] = deque()
+        self._queue_bytes = 0
+        self.entries_appended = 0
+        self.groups_refused = 0
+
+    def flush(self) -> None:
+        """Moves what is waiting as far as it can go now."""
+        engine = self._engine
+        if not engine.leader:
+            return
+        engine.proposals.form_groups()
+        now = engine.clock.now()
+        if engine.is_leader:
+            for sequence, attempt, payload in engine.proposals.take_unsent(engine.term, now):
+                self._enqueue("", Forward(sequence, payload, engine.boot, attempt))
+            self._append_queue()
+            return
+        for sequence, attempt, payload in engine.proposals.take_unsent(engine.term, now):
+            if not engine.send(engine.leader, Forward(sequence, payload, engine.boot, attempt)):
+                engine.proposals.refused(sequence, attempt)
+
+    def _enqueue(self, peer: str, message: Forward) -> None:
+        self._queue.append((peer, message))
+        self._queue_bytes += len(message.group)
+
+    def _append_queue(self) -> None:
+        engine = self._engine
+        if not self._queue or not engine.can_append_commands:
+            return
+        if engine.wal.is_sync_under_way and self._queue_bytes < engine.config.entry_bytes_max:
+            return  # this entry goes on filling; on_durable() comes back here
+        entries = []
+        while self._queue:
+            groups = []
+            size = 0
+            limit = engine.config.entry_bytes_max
+            while self._queue and (not groups or size + len(self._queue[0][1].group) <= limit):
+                group = self._queue.popleft()[1].group
+                size += len(group)
+                groups.append(group)
+            self._queue_bytes -= size
+            entries.append(
+                WireEntry(engine.term, ENTRY_COMMAND, codec.encode_entry(engine.cluster_now_ms(), groups))
+            )
+        self.entries_appended += len(entries)
+        engine.append_as_leader(entries)
+
+    def append_clock_tick(self) -> None:
+        """An entry without commands moves the cluster clock, so that what is due expires."""
+        engine = self._engine
+        payload = codec.encode_entry(engine.cluster_now_ms(), [])
+        engine.append_as_leader([WireEntry(engine.term, ENTRY_COMMAND, payload)])
+
+    def on_forward(self, peer: str, message: Forward) -> None:
+        engine = self._engine
+        if not engine.is_leader:
+            self._refuse(peer, message, "not the leader")
+        elif self._queue_bytes > engine.config.proposals_bytes_max:
+            self._refuse(peer, message, "overloaded")
+        else:
+            self._enqueue(peer, message)
+
+    def _refuse(self, peer: str, message: Forward, reason: str) -> None:
+        self.groups_refused += 1
+        refusal = ForwardRefused(message.sequence, message.boot, reason, message.attempt)
+        self._engine.send(peer, refusal)
+
+    def on_forward_refused(self, peer: str, message: ForwardRefused) -> None:
+        if message.boot == self._engine.boot:
+            self._engine.proposals.refused(message.sequence, message.attempt)
+
+    def on_lost_leadership(self) -> None:
+        """Groups that were not appended go back: to this node's table or, by refusal, to their origin."""
+        queue, self._queue, self._queue_bytes = self._queue, deque(), 0
+        for peer, message in queue:
+            if peer:
+                self._refuse(peer, message, "leadership was lost")
+            else:
+                self._engine.proposals.refused(message.sequence, message.attempt)

@@ -1,0 +1,461 @@
+"""One Raft node on an asyncio loop: the shell that drives the engine and implements port.RaftPort.
+
+Everything of the engine runs on the loop; fdatasync, snapshot writing and snapshot loading run in threads.
+An input (message, tick, completed sync, call) is followed once per loop turn by `_pump`, which lets the
+engine move on and starts the next WAL sync. Any error that the engine can't answer stops the node: it never
+goes on with a state that it can't trust (promise P9).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from replcache import constants as c
+from replcache.clock import Clock, SystemClock
+from replcache.errors import (
+    NodeHalted,
+    NoLeader,
+    NotApplied,
+    OutcomeUnknown,
+    ReplcacheError,
+    StalenessUnavailable,
+    StorageError,
+)
+from replcache.raft.disk import Disk, DiskFull, OsDisk
+from replcache.raft.engine import Engine
+from replcache.raft.engine_config import EngineConfig
+from replcache.raft.membership import Configuration
+from replcache.raft.messages import Message
+from replcache.raft.node_peers import NodePeers
+from replcache.raft.node_status import node_counters, node_status
+from replcache.raft.peer_tls import TlsConfig
+from replcache.raft.port import AppliedListener, Member, NodeStatus
+from replcache.raft.snapshot_jobs import SnapshotJobs
+from replcache.raft.storage_open import OpenedStorage, open_storage
+from replcache.raft.waiters import Waiters
+from replcache.raft.wal import SyncJob
+from replcache.statemachine.commands import Command
+from replcache.statemachine.machine import Applied, StateMachine
+from replcache.statemachine.results import CommandResult
+from replcache.tasks import Supervisor
+
+log = structlog.get_logger("replcache.raft")
+
+
+@dataclass(frozen=True, slots=True)
+class RaftConfig:
+    """Everything a node needs to know at start.
+
+    Attributes:
+        members: the members of the first start, this node included; later changes come from the log.
+        join: this node is to be added to a cluster that exists; it never founds one.
+        durability_fsync: False survives kill -9 but not power loss.
+    """
+
+    name: str
+    cluster_id: bytes
+    data_dir: str
+    peer_listen: str
+    members: tuple[Member, ...]
+    client_address: str = ""
+    join: bool = False
+    peer_tls: TlsConfig | None = None
+    durability_fsync: bool = True
+    staleness_probe_s: float = c.STALENESS_PROBE_INTERVAL_S
+    tick_s: float = c.TICK_INTERVAL_S
+    fault_injection: bool = False
+    engine: EngineConfig = field(default_factory=EngineConfig)
+
+
+class RaftNode:
+    """Implements port.RaftPort. Nothing happens before start(); close() may be called twice.
+
+    Args:
+        on_halt: called once, on the loop, when the node has stopped by itself; the process should exit.
+    """
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        *,
+        on_halt: Callable[[str], None],
+        disk: Disk | None = None,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self._on_halt = on_halt
+        self._disk = disk or OsDisk()
+        self.clock = clock or SystemClock()
+        self._rng = rng or random.SystemRandom()
+        self._supervisor = Supervisor(lambda name, error: self.fail(error))
+        self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
+        self._listeners: list[AppliedListener] = []
+        self._applied_waiters = Waiters()
+        self._revision_waiters = Waiters()
+        self._fresh_at = float("-inf")
+        self._is_pump_scheduled = False
+        self._is_closed = False
+        self._started_at = 0.0
+        self.halted = ""
+        self.fsync_seconds = 0.0
+        self.storage: OpenedStorage
+        self.engine: Engine
+        self._peers: NodePeers
+        self._snapshots: SnapshotJobs
+        self._loop: asyncio.AbstractEventLoop
+
+    @property
+    def machine(self) -> StateMachine:
+        return self.engine.machine
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Opens the data directory, listens, and takes part.
+
+        Raises:
+            StorageError: the directory can't be used (damaged, of another node or cluster, in use).
+            OSError: the peer port can't be bound.
+        """
+        self._loop = asyncio.get_running_loop()
+        config = self.config
+        self._started_at = self.clock.now()
+        self.storage = await asyncio.to_thread(
+            open_storage,
+            self._disk,
+            config.data_dir,
+            cluster_id=config.cluster_id,
+            name=config.name,
+            members=config.members,
+            rng=self._rng,
+            fsync=config.durability_fsync,
+        )
+        identity = self.storage.identity
+        report = self.storage.wal.report
+        if report.torn_bytes:
+            log.warning(
+                "wal_tail_repaired",
+                file=report.torn_file,
+                offset=report.torn_offset,
+                dropped_bytes=report.torn_bytes,
+            )
+        self._snapshots = SnapshotJobs(self, self.storage.snapshots)
+        self._peers = NodePeers(self, self._rng)
+        self.engine = Engine(
+            name=config.name,
+            incarnation=identity.incarnation,
+            boot=identity.boot,
+            is_bootstrapped=identity.bootstrap is not None,
+            config=config.engine,
+            wal=self.storage.wal,
+            base_configuration=self.storage.configuration,
+            machine=self.storage.machine,
+            applied_index=self.storage.applied_index,
+            snapshots=self._snapshots,
+            shell=self,
+            clock=self.clock,
+            rng=self._rng,
+        )
+        await self._peers.start()
+        self._supervisor.background("raft-tick", self._tick_forever())
+        self._supervisor.background("staleness-probe", self._probe_forever())
+        log.info(
+            "raft_started",
+            node=config.name,
+            boot=identity.boot,
+            term=self.engine.term,
+            last_index=self.storage.wal.last_index,
+            snapshot_index=self.storage.applied_index,
+            is_bootstrapped=self.engine.is_bootstrapped,
+        )
+        self.kick()
+
+    async def close(self) -> None:
+        """Stops; pending calls end with NotApplied or OutcomeUnknown."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if hasattr(self, "engine"):
+            self._end_calls(NotApplied("the node is stopping"))
+        await self._supervisor.close()
+        if hasattr(self, "_peers"):
+            await self._peers.close()
+        if hasattr(self, "_snapshots"):
+            await self._snapshots.close()
+        # A sync under way finishes, so that close() of the log finds no running job.
+        await asyncio.to_thread(self._sync_thread.shutdown, wait=True)
+        if hasattr(self, "storage"):
+            self.storage.close()
+
+    def _end_calls(self, error: ReplcacheError) -> None:
+        self.engine.proposals.fail_all(error)
+        self.engine.reads.fail_all()
+        self._applied_waiters.fail_all(error)
+        self._revision_waiters.fail_all(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Stops the node for good: nothing is sent, served or voted any more."""
+        if self.halted or self._is_closed:
+            return
+        self.halted = str(error) or type(error).__name__
+        if hasattr(self, "engine"):
+            self.engine.halted = self.halted
+            self._end_calls(NodeHalted(self.halted))
+        log.critical("node_halted", reason=self.halted, exc_info=error)
+        self._on_halt(self.halted)
+
+    # --- the pump ---
+
+    def kick(self) -> None:
+        """Runs the pump once in the next loop turn, however many inputs arrive until then."""
+        if not self._is_pump_scheduled:
+            self._is_pump_scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._is_pump_scheduled = False
+        if self.halted or self._is_closed:
+            return
+        try:
+            has_more = self.engine.process()
+            self._start_sync()
+            self.wake_waiters()
+            self._peers.remember_rejoin()
+            self._snapshots.maybe_start()
+        except (ReplcacheError, AssertionError, OSError) as error:
+            self.fail(error)
+            return
+        if has_more:
+            self.kick()
+
+    def guard(self, step: Callable[[], None]) -> None:
+        """Runs one input; whatever it can't answer stops the node."""
+        if self.halted or self._is_closed:
+            return
+        try:
+            step()
+        except (ReplcacheError, AssertionError, OSError) as error:
+            self.fail(error)
+            return
+        self.kick()
+
+    def _start_sync(self) -> None:
+        job = self.storage.wal.take_sync_job()
+        if job is None:
+            return
+        started = self.clock.now()
+        future = self._sync_thread.submit(_run_sync, job)
+        future.add_done_callback(
+            lambda done: self._loop.call_soon_threadsafe(self._on_synced, job, started, done.exception())
+        )
+
+    def _on_synced(self, job: SyncJob, started: float, error: BaseException | None) -> None:
+        self.fsync_seconds += self.clock.now() - started
+        if error is not None:
+            self.fail(error)
+            return
+
+        def step() -> None:
+            was_full = self.storage.wal.disk_full
+            self.storage.wal.complete(job)
+            is_full = self.storage.wal.disk_full
+            if is_full != was_full:
+                log.error("disk_full" if is_full else "disk_has_room_again", node=self.config.name)
+            self.engine.on_durable()
+
+        self.guard(step)
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.tick_s)
+            self.guard(self.engine.tick)
+
+    async def _probe_forever(self) -> None:
+        """Proves now and then how fresh the local state is, for READ_LEVEL_ONE."""
+        while True:
+            await asyncio.sleep(self.config.staleness_probe_s)
+            now = self.clock.now()
+            if now - self._fresh_at >= self.config.staleness_probe_s:
+                try:
+                    await self.read_index(now + 10 * self.config.staleness_probe_s)
+                except NotApplied:
+                    continue  # no leader: the staleness that is reported goes on growing
+
+    # --- for the snapshot jobs ---
+
+    def short_task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._supervisor.short(name, work)
+
+    @property
+    def snapshot_index(self) -> int:
+        return self._snapshots.last_index
+
+    @property
+    def snapshots_taken(self) -> int:
+        return self._snapshots.taken
+
+    # --- engine.Shell ---
+
+    def transmit(self, peer: str, message: Message) -> bool:
+        return self._peers.transport.send(peer, message)
+
+    def on_configuration(self, members: Configuration) -> None:
+        self._peers.on_configuration(members)
+
+    def on_applied(self, index: int, applied: Applied) -> None:
+        for listener in self._listeners:
+            listener(index, applied.events)
+
+    def wake_waiters(self) -> None:
+        self._applied_waiters.reached(self.engine.applied_index)
+        self._revision_waiters.reached(self.machine.revision)
+
+    def install_snapshot(self, index: int, term: int) -> None:
+        self._snapshots.install(index, term)
+
+    # --- port ---
+
+    def status(self) -> NodeStatus:
+        return node_status(self)
+
+    def counters(self) -> dict[str, int]:
+        return node_counters(self)
+
+    async def propose(self, command: Command, deadline: float) -> CommandResult:
+        """See port.RaftPort.propose."""
+        future: asyncio.Future[CommandResult] = self._loop.create_future()
+
+        def done(outcome: CommandResult | ReplcacheError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, ReplcacheError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        self._check_open()
+        proposal = self.engine.submit(command, done)
+        self.kick()
+
+        def expire() -> None:
+            if not future.done():
+                future.set_exception(proposal.abandon())
+
+        timer = self._loop.call_later(max(0.0, deadline - self.clock.now()), expire)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            proposal.abandon()
+            raise
+        finally:
+            timer.cancel()
+
+    def _check_open(self) -> None:
+        if self.halted:
+            raise NodeHalted(self.halted)
+        if self._is_closed:
+            raise NotApplied("the node is stopping")
+
+    async def read_index(self, deadline: float) -> None:
+        """See port.RaftPort.read_index. Also proves the local state fresh as of the call."""
+        self._check_open()
+        started = self.clock.now()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - started)):
+                index = await self._confirmed_index()
+                if self.engine.applied_index < index:
+                    await self._applied_waiters.add(index)
+        except TimeoutError as error:
+            raise NoLeader("no leader confirmed the read within the deadline", retry_after_s=0.2) from error
+        self._fresh_at = max(self._fresh_at, started)
+
+    async def _confirmed_index(self) -> int:
+        while True:
+            future: asyncio.Future[int | None] = self._loop.create_future()
+
+            def done(index: int | None, future: asyncio.Future[int | None] = future) -> None:
+                if not future.done():
+                    future.set_result(index)
+
+            self.engine.read_index(done)
+            self.kick()
+            index = await future
+            if index is not None:
+                return index
+            self._check_open()
+            await asyncio.sleep(self.config.tick_s)  # the leader is changing
+
+    async def wait_revision(self, revision: int, deadline: float) -> None:
+        self._check_open()
+        if self.machine.revision >= revision:
+            return
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self.clock.now())):
+                await self._revision_waiters.add(revision)
+        except TimeoutError as error:
+            raise StalenessUnavailable(
+                f"revision {revision} was not reached within the deadline, this node is at "
+                f"{self.machine.revision}",
+                retry_after_s=0.1,
+            ) from error
+
+    def staleness_s(self) -> float | None:
+        if self._fresh_at == float("-inf"):
+            return None
+        return self.clock.now() - self._fresh_at
+
+    def add_applied_listener(self, listener: AppliedListener) -> None:
+        self._listeners.append(listener)
+
+    def remove_applied_listener(self, listener: AppliedListener) -> None:
+        self._listeners.remove(listener)
+
+    async def transfer_leadership(self, to: str, deadline: float) -> str:
+        """See port.RaftPort.transfer_leadership."""
+        before = self.engine.leader
+        await self._administer("transfer", Member(to, "", ""), deadline)
+        while not self.engine.leader or (self.engine.leader == before and to != before):
+            if self.clock.now() > deadline:
+                raise NoLeader("no new leader was known within the deadline")
+            await asyncio.sleep(self.config.tick_s)
+        return self.engine.leader
+
+    async def change_members(self, action: str, member: Member, deadline: float) -> tuple[Member, ...]:
+        """See port.RaftPort.change_members."""
+        await self._administer(action, member, deadline)
+        return self.engine.configurations.current
+
+    async def _administer(self, action: str, member: Member, deadline: float) -> None:
+        self._check_open()
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def done(error: ReplcacheError | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+        self.engine.admin.request(action, member, done)
+        self.kick()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self.clock.now())):
+                await future
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"{action} {member.name}: no answer within the deadline") from error
+
+
+def _run_sync(job: SyncJob) -> None:
+    try:
+        job.run()
+    except DiskFull:
+        return  # not fatal: complete() keeps what is not durable, and the engine refuses new commands
+    except StorageError:
+        raise

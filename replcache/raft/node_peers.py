@@ -1,0 +1,110 @@
+"""A node's side towards its peers: transport, who may talk, and the first start of the cluster."""
+
+import random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from replcache.raft import bootstrap
+from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
+from replcache.raft.messages import Hello, Message
+from replcache.raft.peers import PeerCallbacks, PeerTransport
+
+if TYPE_CHECKING:
+    from replcache.raft.node import RaftNode
+
+log = structlog.get_logger("replcache.raft")
+
+
+class NodePeers:
+    """Owns the PeerTransport. Callbacks hand messages to the engine through RaftNode.guard."""
+
+    def __init__(self, node: "RaftNode", rng: random.Random) -> None:
+        self._node = node
+        config = node.config
+        self._heard: dict[str, Hello] = {}
+        self.transport = PeerTransport(
+            node=config.name,
+            cluster_id=config.cluster_id,
+            incarnation=node.storage.identity.incarnation,
+            listen_address=config.peer_listen,
+            hello_factory=self._hello,
+            peers=self._addresses(),
+            callbacks=PeerCallbacks(
+                on_message=self._on_message,
+                is_member=self._is_member,
+                on_fatal=node.fail,
+                on_connected=self._on_connected,
+                on_disconnected=self._on_disconnected,
+                on_accepted=self._on_accepted,
+            ),
+            clock=node.clock,
+            rng=rng,
+            tls=config.peer_tls,
+            fault_injection=config.fault_injection,
+        )
+
+    async def start(self) -> None:
+        await self.transport.start()
+        self._maybe_bootstrap()
+
+    async def close(self) -> None:
+        await self.transport.close()
+
+    def on_configuration(self, members: Configuration) -> None:
+        self.transport.set_peers(self._addresses())
+        log.info("configuration", members=[(m.name, "voter" if m.voter else "learner") for m in members])
+
+    def remember_rejoin(self) -> None:
+        """Taken in again after a lost disk: from now on this directory is not a fresh one."""
+        engine = self._node.engine
+        if not engine.is_bootstrapped and engine.is_recognised:
+            self._node.storage.identity.set_bootstrap(encode_configuration(engine.configurations.current))
+            engine.is_bootstrapped = True
+
+    def _on_message(self, peer: str, message: Message, _epoch: int) -> None:
+        self._node.guard(lambda: self._node.engine.receive(peer, message))
+
+    def _on_connected(self, peer: str, hello: Hello) -> None:
+        self._heard[peer] = hello
+        self._node.guard(lambda: self._node.engine.on_peer_up(peer, hello.incarnation))
+        self._node.guard(self._maybe_bootstrap)
+
+    def _on_accepted(self, peer: str, hello: Hello, _epoch: int) -> None:
+        self._heard[peer] = hello
+        self._node.guard(lambda: self._node.engine.on_hello(peer, hello.incarnation))
+        self._node.guard(self._maybe_bootstrap)
+
+    def _on_disconnected(self, peer: str) -> None:
+        self._node.guard(lambda: self._node.engine.on_peer_down(peer))
+
+    def _hello(self) -> Hello:
+        config, known = self._node.config, self._node.storage.identity.bootstrap
+        return Hello(
+            bootstrap=decode_configuration(known) if known is not None else None,
+            client_address=config.client_address,
+            peer_address=config.peer_listen,
+        )
+
+    def _is_member(self, name: str, _incarnation: int) -> bool:
+        return name in self._addresses()
+
+    def _addresses(self) -> dict[str, str]:
+        """Members by the configuration in force, and those of the file: a node that was away for long may
+        know the present members only from there."""
+        members = {m.name: m.peer_address for m in self._node.config.members}
+        current = {m.name: m.peer_address for m in self._node.engine.configurations.current}
+        return {name: at for name, at in (members | current).items() if name != self._node.config.name}
+
+    def _maybe_bootstrap(self) -> None:
+        node = self._node
+        if node.engine.is_bootstrapped:
+            return
+        identity, config = node.storage.identity, node.config
+        members = bootstrap.decide(
+            config.name, identity.incarnation, config.members, self._heard, may_found=not config.join
+        )
+        if members is not None:
+            identity.set_bootstrap(encode_configuration(members))
+            node.engine.bootstrap(members)
+            log.info("first_start", node=config.name, members=[m.name for m in members])

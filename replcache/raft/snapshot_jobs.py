@@ -1,0 +1,169 @@
+"""Taking and installing snapshots beside the loop: the slow parts run in a thread."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from replcache.errors import CorruptSnapshot
+from replcache.raft.disk import DiskFull
+from replcache.raft.membership import decode_configuration, encode_configuration
+from replcache.raft.snapshot_transfer import SnapshotInfo, compact_log
+from replcache.raft.snapshots import SnapshotFile, SnapshotStore
+from replcache.raft.snapshots import SnapshotInfo as StoredSnapshot
+from replcache.statemachine.machine import SnapshotView, StateMachine
+
+if TYPE_CHECKING:
+    from replcache.raft.node import RaftNode
+
+log = structlog.get_logger("replcache.raft")
+
+
+class SnapshotJobs:
+    """Implements snapshot_transfer.SnapshotPort over the store. At most one job at a time."""
+
+    def __init__(self, node: "RaftNode", store: SnapshotStore) -> None:
+        self._node = node
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
+        self._newest = store.latest()
+        self._serving: SnapshotFile | None = None
+        self._receiving_total = 0
+        self._is_busy = False
+        # Where the last one was tried: a failed one is tried again after as much log as a good one.
+        self._last_index = node.storage.applied_index
+        self._bytes_at_last = node.storage.wal.bytes_written
+        self.taken = 0
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._thread.shutdown, wait=True)
+        self._close_serving()
+
+    # --- SnapshotPort ---
+
+    @property
+    def last_index(self) -> int:
+        """Index of the newest snapshot; 0: none."""
+        return self._newest.index if self._newest is not None else 0
+
+    def latest(self) -> SnapshotInfo | None:
+        newest = self._newest
+        return SnapshotInfo(newest.index, newest.term, newest.size) if newest is not None else None
+
+    def read(self, info: SnapshotInfo, offset: int, size: int) -> bytes | None:
+        """From a file that stays open while it is being sent, whatever replaces it in the store."""
+        if self._serving is None or (self._serving.info.index, self._serving.info.term) != (
+            info.index,
+            info.term,
+        ):
+            newest = self._newest
+            if newest is None or (newest.index, newest.term) != (info.index, info.term):
+                return None
+            self._close_serving()
+            self._serving = self._store.open_raw(newest)
+        return self._serving.read(offset, size)
+
+    def receive(self, index: int, term: int, total: int, offset: int, data: bytes) -> int:
+        receiver = self._store.receiver(index, term, total)
+        self._receiving_total = total
+        if receiver is None:
+            return total  # it is here already, from before a restart: only loading is left
+        try:
+            return receiver.write(offset, data)
+        except (CorruptSnapshot, DiskFull) as error:
+            log.warning("snapshot_chunk_refused", index=index, offset=offset, error=str(error))
+            return 0
+
+    def _close_serving(self) -> None:
+        if self._serving is not None:
+            self._serving.close()
+            self._serving = None
+
+    # --- taking ---
+
+    def maybe_start(self) -> None:
+        """Takes a snapshot when the log has grown enough since the last one."""
+        engine, config = self._node.engine, self._node.config.engine
+        if self._is_busy or engine.applied_index <= self._last_index:
+            return
+        entries = engine.applied_index - self._last_index
+        size = self._node.storage.wal.bytes_written - self._bytes_at_last
+        if entries >= config.snapshot_after_entries or size >= config.snapshot_after_bytes:
+            self.take()
+
+    def take(self) -> None:
+        """Begins a snapshot of what is applied now."""
+        assert not self._is_busy
+        self._is_busy = True
+        engine = self._node.engine
+        index = engine.applied_index
+        term = engine.wal.term_at(index)
+        assert term is not None, index
+        members = encode_configuration(engine.configurations.at(index))
+        view = engine.machine.begin_snapshot()
+        self._bytes_at_last = self._node.storage.wal.bytes_written
+        self._node.short_task("snapshot", self._take(index, term, members, view))
+
+    async def _take(self, index: int, term: int, members: bytes, view: SnapshotView) -> None:
+        loop = asyncio.get_running_loop()
+        started = self._node.clock.now()
+        writer = self._store.writer(index, term, members, view.chunks())
+        try:
+            written = await loop.run_in_executor(self._thread, writer.run)
+        except DiskFull as error:
+            log.error("snapshot_failed_disk_full", index=index, error=str(error))
+            return
+        finally:
+            self._is_busy = False
+            self._last_index = max(self._last_index, index)
+        if written is None:
+            return  # a newer one was installed meanwhile
+        self._newest = written
+        self.taken += 1
+        took = self._node.clock.now() - started
+        log.info("snapshot_taken", index=index, term=term, bytes=written.size, seconds=round(took, 3))
+        compact_log(self._node.engine, index)
+        self._node.kick()
+
+    # --- installing ---
+
+    def install(self, index: int, term: int) -> None:
+        self._node.short_task("install-snapshot", self._install(index, term))
+
+    async def _install(self, index: int, term: int) -> None:
+        loop = asyncio.get_running_loop()
+        receiving = self._node.engine.snapshots_in
+        try:
+            info = await loop.run_in_executor(self._thread, self._publish, index, term)
+        except (CorruptSnapshot, DiskFull) as error:
+            log.error("received_snapshot_refused", index=index, error=str(error))
+            receiving.on_verified(index, term, is_good=False)
+            self._node.kick()
+            return
+        if receiving.on_verified(index, term, is_good=True):
+            machine = await loop.run_in_executor(self._thread, self._load, info)
+            members = decode_configuration(info.configuration)
+            receiving.on_loaded(index, term, members, machine)
+            self._newest = info
+            self._last_index = max(self._last_index, index)
+            log.info("snapshot_installed", index=index, term=term, bytes=info.size)
+            self._node.wake_waiters()
+        self._node.kick()
+
+    def _publish(self, index: int, term: int) -> StoredSnapshot:
+        """Verifies the received file and makes it durable; in the thread."""
+        newest = self._store.latest()
+        if newest is None or newest.index < index:
+            receiver = self._store.receiver(index, term, self._receiving_total)
+            newest = receiver.install() if receiver is not None else self._store.latest()
+        if newest is None or (newest.index, newest.term) != (index, term):
+            raise CorruptSnapshot(f"the snapshot ({index}, {term}) is not the newest in the store")
+        return newest
+
+    def _load(self, info: StoredSnapshot) -> StateMachine:
+        opened = self._store.load(info)
+        try:
+            return StateMachine.restore(opened.chunks())
+        finally:
+            opened.close()

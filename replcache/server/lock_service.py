@@ -1,0 +1,245 @@
+"""The Lock service. Acquire waits here for its turn; all rules of the queue are in the state machine.
+
+Life of a waiting Acquire: propose LockAcquire; queued: wait until the applied log says that this owner got
+the lock; look at the lock itself before answering; wait over, caller gone or deadline near: take the place
+in the queue back, so that nobody waits behind a ghost.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, replace
+
+from google.protobuf.duration_pb2 import Duration
+
+from replcache import constants
+from replcache.errors import InvalidRequest, LockTimeout, NotApplied, OutcomeUnknown, ReplcacheError
+from replcache.observability.logs import get_logger
+from replcache.pb.v1 import lock_pb2
+from replcache.server import convert, validate
+from replcache.server.backend import Backend
+from replcache.server.deadlines import Deadline
+from replcache.server.interceptors import Method
+from replcache.server.lock_waits import LockWaits
+from replcache.server.reads import DEFAULT_PLAN, Reader
+from replcache.statemachine.commands import LockAcquire, LockRelease, LockRenew
+from replcache.statemachine.locks import PlaceView
+from replcache.statemachine.results import LockResult, OpResult, ReleaseResult
+from replcache.tasks import Supervisor
+
+NAME = "replcache.v1.Lock"
+_log = get_logger(__name__)
+_KNOWN_MODES = frozenset(lock_pb2.LockMode.values())
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One Acquire call. wait_end: when it stops waiting, early enough to give the place up in time."""
+
+    op: LockAcquire
+    wait_end: float
+    deadline: Deadline
+    proposal: asyncio.Task[OpResult] | None = None
+
+
+class LockService:
+    def __init__(
+        self, backend: Backend, reader: Reader, waits: LockWaits, supervisor: Supervisor, rng: random.Random
+    ) -> None:
+        self._backend = backend
+        self._rng = rng
+        self._reader = reader
+        self._waits = waits
+        self._supervisor = supervisor
+
+    def methods(self) -> list[Method]:
+        return [
+            Method("Acquire", lock_pb2.AcquireRequest, self.acquire, writes=True),
+            Method("Renew", lock_pb2.RenewRequest, self.renew, writes=True),
+            Method("Release", lock_pb2.ReleaseRequest, self.release, writes=True),
+            Method("Describe", lock_pb2.DescribeRequest, self.describe, writes=False),
+        ]
+
+    async def acquire(self, request: lock_pb2.AcquireRequest, deadline: Deadline) -> lock_pb2.AcquireResponse:
+        """Waits until the lock is granted or `wait` is over.
+
+        Raises:
+            LockTimeout: not granted in time, and the place in the queue was given up.
+            OutcomeUnknown: the lock may be held or queued for; asking again with the same owner is safe.
+        Cancellation: the place, or the lock if it was granted meanwhile, is given back in the background.
+        """
+        op = _acquire_op(request)
+        wait_ms = op.wait_ms
+        clock = self._backend.clock
+        if not deadline.given:
+            end = deadline.work + wait_ms / 1000
+            deadline = Deadline(end, end, given=False)
+        now = clock.now()
+        margin = min(constants.LOCK_GIVE_UP_MARGIN_MAX_S, (deadline.work - now) / 4)
+        wait_end = min(now + wait_ms / 1000, deadline.work - margin)
+        attempt = _Attempt(op, wait_end, deadline)
+        gauge = self._backend.metrics.lock_waits
+        gauge.inc()
+        try:
+            with self._waits.watching(op.name, op.owner) as wake:
+                return await self._acquire(attempt, wake)
+        except asyncio.CancelledError:
+            self._supervisor.short("lock_give_up", self._clean_up(attempt))
+            raise
+        finally:
+            gauge.dec()
+
+    async def _acquire(self, attempt: "_Attempt", wake: asyncio.Event) -> lock_pb2.AcquireResponse:
+        clock = self._backend.clock
+        while True:
+            result = await self._propose(attempt)
+            token = result.token or await self._wait_granted(attempt, wake)
+            if token and self._held_token(attempt) == token:
+                return self._granted(attempt, token, result)
+            if clock.now() >= attempt.wait_end:
+                break
+            if self._waits.stopped:
+                # The place in the queue stays: the same owner finds it again through another node.
+                raise OutcomeUnknown("this node is stopping; ask another one, with the same owner")
+            # Neither granted nor queued any more (the grant ran out before we saw it, or the cluster's
+            # clock ended the wait first): ask again with what is left of the wait.
+        return await self._end_wait(attempt)
+
+    async def _propose(self, attempt: "_Attempt") -> LockResult:
+        """Shielded: a cancelled caller must not leave the order of acquire and release to chance."""
+        left_ms = int((attempt.wait_end - self._backend.clock.now()) * 1000)
+        op = replace(attempt.op, wait_ms=min(max(left_ms, 0), attempt.op.wait_ms))
+        attempt.proposal = self._supervisor.owned(
+            "lock_acquire", self._backend.execute_op(op, attempt.deadline)
+        )
+        result = await asyncio.shield(attempt.proposal)
+        assert type(result) is LockResult
+        return result
+
+    async def _wait_granted(self, attempt: "_Attempt", wake: asyncio.Event) -> int:
+        """The token, or 0 when the wait is over or something else happened to the place in the queue."""
+        clock = self._backend.clock
+        while True:
+            token = self._held_token(attempt)
+            left_s = attempt.wait_end - clock.now()
+            if token or left_s <= 0:
+                return token
+            wake.clear()
+            try:
+                async with asyncio.timeout(min(left_s, constants.LOCK_RECHECK_INTERVAL_S)):
+                    await wake.wait()
+            except TimeoutError:
+                continue
+            return self._held_token(attempt)
+
+    async def _end_wait(self, attempt: "_Attempt") -> lock_pb2.AcquireResponse:
+        try:
+            await self._backend.execute_op(LockRelease(attempt.op.name, attempt.op.owner), attempt.deadline)
+        except NotApplied as err:
+            raise OutcomeUnknown(
+                "the wait is over, but the place in the queue could not be given up"
+            ) from err
+        raise LockTimeout("the lock was not granted within the time to wait")
+
+    async def _clean_up(self, attempt: "_Attempt") -> None:
+        """For a caller who went away: first the end of what was proposed, then the release."""
+        if attempt.proposal is not None:
+            await asyncio.wait([attempt.proposal])
+        if self._waits.is_watched(attempt.op.name, attempt.op.owner):
+            # The same owner asked again meanwhile: the place is that call's now.
+            return
+        deadline = self._backend.clock.now() + constants.LOCK_GIVE_UP_TIMEOUT_S
+        try:
+            await self._backend.execute_op(
+                LockRelease(attempt.op.name, attempt.op.owner), Deadline(deadline, deadline)
+            )
+        except ReplcacheError as err:
+            # The queue forgets the place at the end of the wait, and a granted lock after its ttl.
+            _log.info("lock_not_given_up", reason=err.reason)
+
+    def _held_token(self, attempt: "_Attempt") -> int:
+        return self._backend.machine.held_token(attempt.op.name, attempt.op.owner)
+
+    def _granted(self, attempt: "_Attempt", token: int, result: LockResult) -> lock_pb2.AcquireResponse:
+        # After a wait the grant is as old as it took to wake up; the exact rest is not worth a walk through
+        # a queue that may be 10,000 long.
+        expires_in_ms = result.expires_in_ms if result.token else attempt.op.ttl_ms
+        revision = result.revision if result.token else self._backend.machine.revision
+        response = lock_pb2.AcquireResponse(header=self._backend.header(revision), token=token)
+        convert.set_duration_ms(response.expires_in, expires_in_ms)
+        return response
+
+    async def renew(self, request: lock_pb2.RenewRequest, deadline: Deadline) -> lock_pb2.RenewResponse:
+        op = LockRenew(
+            validate.lock_name(request.name, "name"),
+            validate.lock_owner(request.owner, "owner"),
+            validate.not_zero(request.token, "token"),
+            _lock_ttl_ms(request.HasField("ttl"), request.ttl),
+        )
+        result = await self._backend.execute_op(op, deadline)
+        assert type(result) is LockResult
+        response = lock_pb2.RenewResponse(header=self._backend.header(result.revision))
+        convert.set_duration_ms(response.expires_in, result.expires_in_ms)
+        return response
+
+    async def release(self, request: lock_pb2.ReleaseRequest, deadline: Deadline) -> lock_pb2.ReleaseResponse:
+        op = LockRelease(
+            validate.lock_name(request.name, "name"),
+            validate.lock_owner(request.owner, "owner"),
+            request.token,
+        )
+        result = await self._backend.execute_op(op, deadline)
+        assert type(result) is ReleaseResult
+        return lock_pb2.ReleaseResponse(
+            header=self._backend.header(result.revision), released=result.released
+        )
+
+    async def describe(
+        self, request: lock_pb2.DescribeRequest, deadline: Deadline
+    ) -> lock_pb2.DescribeResponse:
+        if request.name:
+            validate.lock_name(request.name, "name")
+        served = await self._reader.prepare(DEFAULT_PLAN, deadline)
+        machine = self._backend.machine
+        response = lock_pb2.DescribeResponse(header=self._backend.header(machine.revision, served.level))
+        for view in machine.describe_locks(request.name)[: constants.LOCKS_DESCRIBED_MAX]:
+            lock = response.locks.add(name=view.name, permits=view.permits)
+            for person in view.holders:
+                _describe(lock.holders.add(), person)
+            for person in view.waiters:
+                _describe(lock.waiters.add(), person)
+        return response
+
+
+def _acquire_op(request: lock_pb2.AcquireRequest) -> LockAcquire:
+    mode = validate.known_enum(request.mode, _KNOWN_MODES, "mode")
+    shared = mode == lock_pb2.LOCK_MODE_SHARED
+    permits = validate.lock_permits(request.permits, "permits")
+    if shared and permits > 1:
+        raise InvalidRequest(
+            f"permits: {permits} permits and a shared lock exclude each other", field="permits"
+        )
+    wait_ms = 0
+    if request.HasField("wait"):
+        wait_ms = validate.duration_ms(request.wait, "wait", 0, constants.LOCK_WAIT_MS_MAX)
+    return LockAcquire(
+        validate.lock_name(request.name, "name"),
+        validate.lock_owner(request.owner, "owner"),
+        _lock_ttl_ms(request.HasField("ttl"), request.ttl),
+        wait_ms,
+        shared,
+        permits,
+        validate.text(request.note, "note", constants.LOCK_NOTE_BYTES_MAX),
+    )
+
+
+def _lock_ttl_ms(given: bool, ttl: Duration) -> int:
+    validate.present(given, "ttl")
+    return validate.duration_ms(ttl, "ttl", constants.LOCK_TTL_MS_MIN, constants.LOCK_TTL_MS_MAX)
+
+
+def _describe(target: lock_pb2.LockHolder, place: PlaceView) -> None:
+    target.owner = place.owner
+    target.token = place.token
+    target.note = place.note
+    target.mode = lock_pb2.LOCK_MODE_SHARED if place.shared else lock_pb2.LOCK_MODE_EXCLUSIVE
+    convert.set_duration_ms(target.expires_in, place.expires_in_ms)

@@ -1,0 +1,220 @@
+"""A node's services on its gRPC and HTTP ports, and their orderly end.
+
+Server takes a RaftPort, so the same code serves the real node, the tests' fake, and one day a gateway process
+that reaches the node over a socket. The process around it is in app.py.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from functools import partial
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from replcache import constants
+from replcache.clock import Clock
+from replcache.config import ServerConfig
+from replcache.errors import ConfigError, ReplcacheError
+from replcache.observability.logs import get_logger
+from replcache.observability.metrics import Metrics
+from replcache.raft.port import RaftPort, Role
+from replcache.server import cache_service, cluster_service, lock_service, session_service
+from replcache.server.accesses import Accesses
+from replcache.server.backend import Backend
+from replcache.server.batches import Batches
+from replcache.server.health import Health
+from replcache.server.http import HttpPort, reload_certificates
+from replcache.server.interceptors import CallBoundary
+from replcache.server.lock_waits import LockWaits
+from replcache.server.pipeline import Pipeline
+from replcache.server.reads import Reader
+from replcache.server.tls import GrpcCertificates, HttpCertificates, TlsFiles
+from replcache.tasks import Supervisor
+
+_log = get_logger(__name__)
+
+SERVICES = (cache_service.NAME, lock_service.NAME, session_service.NAME, cluster_service.NAME)
+
+
+def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """Everything that we depend on, explicitly; the reasons are at the constants."""
+    return [
+        ("grpc.max_receive_message_length", constants.MESSAGE_BYTES_MAX),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", constants.METADATA_BYTES_MAX),
+        ("grpc.absolute_max_metadata_size", constants.METADATA_BYTES_MAX),
+        ("grpc.max_concurrent_streams", config.streams_per_connection),
+        ("grpc.server_handshake_timeout_ms", int(constants.GRPC_HANDSHAKE_TIMEOUT_S * 1000)),
+        ("grpc.max_connection_idle_ms", int(constants.GRPC_CONNECTION_IDLE_S * 1000)),
+        ("grpc.keepalive_time_ms", int(constants.GRPC_KEEPALIVE_S * 1000)),
+        ("grpc.keepalive_timeout_ms", int(constants.GRPC_KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(constants.GRPC_KEEPALIVE_MIN_S * 1000)),
+        # Two processes on one port would split the clients between two nodes without anybody noticing.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+class Server:
+    """One node's face. Nothing happens before start(); stop() may be called twice.
+
+    Attributes:
+        failed: done when this node can't go on, with the reason.
+        grpc_address, http_address: where it listens, known after start().
+    """
+
+    def __init__(
+        self, config: ServerConfig, port: RaftPort, clock: Clock, metrics: Metrics, rng: random.Random
+    ) -> None:
+        self._config = config
+        self._port = port
+        self._clock = clock
+        self.metrics = metrics
+        self._rng = rng
+        self._stopping = asyncio.Event()
+        self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._supervisor = Supervisor(lambda name, error: self._fail(f"{name}: {error}"))
+        self._waits = LockWaits()
+        self._boundary = CallBoundary(clock, metrics)
+        self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
+        self._http = HttpPort(port, metrics, self._stopping)
+        self._grpc: grpc.aio.Server | None = None
+        self.grpc_address = ""
+        self.http_address = ""
+
+    async def start(self) -> None:
+        """Opens the ports. Raises ConfigError when an address or a certificate can't be used."""
+        config, port, clock = self._config, self._port, self._clock
+        started_at = clock.now()
+        self.metrics.observe_node(port, lambda: clock.now() - started_at)
+        port.add_applied_listener(self._waits.on_applied)
+        server = grpc.aio.server(options=grpc_options(config))
+        self._add_services(server, started_at)
+        tls = _tls_files(config)
+        self.grpc_address = _listen(server, config.grpc_listen, tls)
+        await self._health.update()
+        await server.start()
+        self._grpc = server
+        self._supervisor.background("health", self._health.run())
+        self._supervisor.background("loop_lag", self._measure_lag())
+        if config.http_listen:
+            await self._start_http(config.http_listen, tls if config.http_tls else None)
+        _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
+
+    def _add_services(self, server: grpc.aio.Server, started_at: float) -> None:
+        backend = Backend(self._port, self._clock, self.metrics)
+        accesses = Accesses(backend)
+        accesses.start(self._supervisor)
+        reader = Reader(backend, accesses)
+        batches = Batches(backend, reader)
+        boundary = self._boundary
+        pipeline = Pipeline(backend, batches, boundary, self._stopping)
+        cache = cache_service.CacheService(backend, reader, batches)
+        lock = lock_service.LockService(backend, reader, self._waits, self._supervisor, self._rng)
+        session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
+        cluster = cluster_service.ClusterService(backend, started_at)
+        server.add_generic_rpc_handlers(
+            (
+                boundary.service(cache_service.NAME, cache.methods(), {"Pipeline": pipeline.handler()}),
+                boundary.service(lock_service.NAME, lock.methods()),
+                boundary.service(session_service.NAME, session.methods()),
+                boundary.service(cluster_service.NAME, cluster.methods()),
+            )
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        if self._config.reflection:
+            names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+
+    async def _start_http(self, address: str, tls: TlsFiles | None) -> None:
+        context = None
+        if tls is not None:
+            certificates = HttpCertificates(tls)
+            context = certificates.context
+            self._supervisor.background(
+                "http_certificate", reload_certificates(certificates.reload_when_changed)
+            )
+        await self._http.start(address, context)
+        assert self._http.bound is not None
+        self.http_address = "{}:{}".format(*self._http.bound)
+
+    async def _measure_lag(self) -> None:
+        """How late timers fire is how long something held the loop."""
+        interval_s = constants.LOOP_LAG_PROBE_INTERVAL_S
+        while True:
+            before = self._clock.now()
+            await asyncio.sleep(interval_s)
+            self.metrics.loop_lag_seconds.observe(max(0.0, self._clock.now() - before - interval_s))
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Says NOT_SERVING, gives leadership away, takes no more calls, lets those under way finish.
+
+        Args:
+            grace_s: how long calls may take; None: as configured. What is left then is cancelled: such
+                writes may still be executed by the cluster.
+        """
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        grace_s = self._config.stop_grace_s if grace_s is None else grace_s
+        _log.info("stopping", node=self._config.name, grace_s=grace_s)
+        await self._health.stop_serving()
+        await self._give_leadership_away()
+        self._waits.stop()
+        if self._grpc is not None:
+            await self._drain(self._grpc, grace_s)
+        self._port.remove_applied_listener(self._waits.on_applied)
+        await self._http.close()
+        await self._supervisor.close(short_timeout_s=grace_s)
+        _log.info("stopped", node=self._config.name)
+
+    async def _drain(self, server: grpc.aio.Server, grace_s: float) -> None:
+        """server.stop() alone waits for every stream, also for somebody's health watch; so when all of our
+        own calls are done, the grace ends early."""
+        async with asyncio.TaskGroup() as group:
+            full = group.create_task(server.stop(grace_s))
+            idle = group.create_task(self._boundary.idle.wait())
+            await asyncio.wait((full, idle), return_when=asyncio.FIRST_COMPLETED)
+            if not full.done():
+                await server.stop(constants.STOP_STREAM_LINGER_S)
+            idle.cancel()
+
+    async def _give_leadership_away(self) -> None:
+        status = self._port.status()
+        if status.role is not Role.LEADER or sum(member.voter for member in status.members) < 2:
+            return
+        try:
+            leader = await self._port.transfer_leadership(
+                "", self._clock.now() + constants.STOP_TRANSFER_TIMEOUT_S
+            )
+        except ReplcacheError as err:
+            # The others elect one after an election timeout; nothing is lost but that time.
+            _log.warning("leadership_not_transferred", reason=err.reason, error=str(err))
+        else:
+            _log.info("leadership_transferred", to=leader)
+
+    def _fail(self, reason: str) -> None:
+        if not self.failed.done():
+            self.failed.set_result(reason)
+
+
+def _tls_files(config: ServerConfig) -> TlsFiles | None:
+    if config.tls_cert is None:
+        return None
+    assert config.tls_key is not None
+    client_ca = config.tls_client_ca if config.client_auth == "require" else None
+    return TlsFiles(config.tls_cert, config.tls_key, client_ca)
+
+
+def _listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> str:
+    """Returns the address with the real port."""
+    open_port: Callable[[str], int] = server.add_insecure_port
+    if tls is not None:
+        open_port = partial(server.add_secure_port, server_credentials=GrpcCertificates(tls).credentials())
+    try:
+        number = open_port(address)
+    except RuntimeError as err:
+        raise ConfigError(f"grpc_listen = {address}: can't listen there ({err})") from err
+    return f"{address.rpartition(':')[0]}:{number}"
