@@ -200,7 +200,7 @@ class Faults:
         self._start(node)
 
     def _disk_full(self, node: "SimNode", fault: Fault) -> None:
-        node.disk.capacity_bytes = node.disk.used_bytes() + int(2000 * fault.argument)
+        node.disk.capacity_bytes = node.used_bytes() + int(2000 * fault.argument)
         self._world.after(fault.duration_s, self._disk_has_room, node)
 
     def _disk_has_room(self, node: "SimNode") -> None:

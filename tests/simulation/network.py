@@ -36,6 +36,10 @@ class Endpoint(Protocol):
 
     def on_peer_down(self, peer: str) -> None: ...
 
+    def on_accepted(self, peer: str) -> None: ...
+
+    def knows(self, peer: str) -> bool: ...
+
 
 @dataclass
 class _Connection:
@@ -111,16 +115,19 @@ class Network:
         source, target = self._endpoint(connection.source), self._endpoint(connection.target)
         if source is None:
             return
-        if target is None or connection.is_refused or connection.is_stalled:
-            if target is not None:
-                self._schedule(
-                    self._now() + RECONNECT_S * (1.0 + self._rng.random()), self._connect, connection
-                )
+        if target is None:
+            return  # it dials and is dialled when it starts
+        is_cut = connection.is_refused or connection.is_stalled
+        if is_cut or not source.knows(target.name) or not target.knows(source.name):
+            self._schedule(
+                self._now() + RECONNECT_S * (1.0 + self._rng.random()), self._connect, connection
+            )
             return
         connection.is_up = True
         connection.epoch += 1
         connection.last_arrival = self._now()
         connection.waiting.clear()
+        target.on_accepted(connection.source)
         source.on_peer_up(connection.target, target.incarnation)
 
     def _break(self, connection: _Connection) -> None:

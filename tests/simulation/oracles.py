@@ -65,7 +65,6 @@ class Oracles:
         self._revisions: list[int] = [0]
         self._events: deque[str] = deque(maxlen=50)
         self.elections = 0
-        self.installed = 0
         self.snapshots = 0
         self.refused = 0
         self.one_reads = 0
@@ -77,7 +76,6 @@ class Oracles:
             "elections": self.elections,
             "committed": len(self._committed) - 1,
             "snapshots": self.snapshots,
-            "installed": self.installed,
             "one_reads": self.one_reads,
             "one_bounded": self.one_bounded,
         }
@@ -106,15 +104,12 @@ class Oracles:
         if not node.disk_was_hurt:
             self._fail("refused", f"{node.name} refuses an undamaged directory: {error}")
 
-    def on_snapshot(self, process: "Process", index: int) -> None:
-        self.snapshots += 1
-        if index < self._snapshots.get(process.name, 0):
-            return  # an older one that finished late: it must not replace the newer one (seen at restart)
-        self._snapshots[process.name] = index
-
-    def on_installed(self, process: "Process", index: int) -> None:
-        self.installed += 1
-        self._snapshots[process.name] = max(index, self._snapshots.get(process.name, 0))
+    def on_snapshots(self, process: "Process") -> None:
+        """A snapshot may have been written or installed: from now on this node never starts from less."""
+        index = process.snapshots.last_index
+        if index > self._snapshots.get(process.name, 0):
+            self._snapshots[process.name] = index
+            self.snapshots += 1
 
     # --- after each event ----------------------------------------------------------------------------------
 

@@ -5,20 +5,15 @@ jobs, keeps deadlines. It decides nothing about consensus. A process ends by `ki
 the middle of a disk job) or by its own error; its disk stays.
 """
 
+import asyncio
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from replcache.errors import (
-    CorruptSnapshot,
-    NoLeader,
-    NotApplied,
-    OutcomeUnknown,
-    ReplcacheError,
-    StalenessUnavailable,
-)
+from replcache.errors import NoLeader, NotApplied, OutcomeUnknown, ReplcacheError, StalenessUnavailable
 from replcache.raft import bootstrap
 from replcache.raft.disk import DiskFull
 from replcache.raft.engine import Engine
@@ -26,7 +21,7 @@ from replcache.raft.engine_config import EngineConfig
 from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
 from replcache.raft.messages import Hello, Message
 from replcache.raft.port import Member
-from replcache.raft.snapshot_transfer import SnapshotInfo
+from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import open_storage
 from replcache.statemachine.commands import Command
 from replcache.statemachine.machine import Applied, StateMachine
@@ -37,10 +32,28 @@ if TYPE_CHECKING:
 CLUSTER_ID = b"simulated"
 DATA_DIR = "/data"
 PROBE_S = 0.1
-# What the first attempt to write on a full disk waits before the next one.
+# How long a node whose disk is full waits before its log tries again.
 DISK_FULL_RETRY_S = 0.2
 
 Done = Callable[[Any], None]
+
+
+@dataclass
+class _Config:
+    """What SnapshotJobs reads of a node's configuration."""
+
+    engine: EngineConfig
+
+
+class _Job:
+    """Work that the product gives to a thread; awaited by a coroutine of the product."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def __await__(self) -> Any:
+        return (yield self)
 
 
 class SimClock:
@@ -82,51 +95,51 @@ class Process:
         self._revision_waiters: list[tuple[int, int, Done]] = []
         self._order = itertools.count()
         self._fresh_at = float("-inf")
-        self._is_snapshot_busy = False
-        self._bytes_at_snapshot = 0
         self.sync_job: Any = None
         # Calls of clients that are not answered: what a crash leaves without an answer.
         self.calls: dict[int, Done] = {}
         options = world.options
-        members = world.first_members
+        self.members = node.members
         self.storage = open_storage(
             node.disk,
             DATA_DIR,
             cluster_id=CLUSTER_ID,
             name=self.name,
-            members=members,
+            members=self.members,
             rng=rng,
             segment_bytes=options.segment_bytes,
             allocate_bytes=min(4096, options.segment_bytes),
         )
         identity = self.storage.identity
         self.incarnation = identity.incarnation
+        config = EngineConfig(
+            heartbeat_s=options.heartbeat_s,
+            election_min_s=options.election_min_s,
+            election_max_s=options.election_max_s,
+            append_bytes_max=options.append_bytes_max,
+            appends_in_flight_max=options.appends_in_flight_max,
+            entry_bytes_max=options.entry_bytes_max,
+            snapshot_chunk_bytes=options.snapshot_chunk_bytes,
+            snapshot_after_entries=options.snapshot_after_entries,
+            log_kept_entries=options.log_kept_entries,
+        )
+        self.config = _Config(config)
+        self.snapshots = SnapshotJobs(self, self.storage.snapshots)  # type: ignore[arg-type]
         self.engine = Engine(
             name=self.name,
             incarnation=identity.incarnation,
             boot=identity.boot,
             is_bootstrapped=identity.bootstrap is not None,
-            config=EngineConfig(
-                heartbeat_s=options.heartbeat_s,
-                election_min_s=options.election_min_s,
-                election_max_s=options.election_max_s,
-                append_bytes_max=options.append_bytes_max,
-                appends_in_flight_max=options.appends_in_flight_max,
-                entry_bytes_max=options.entry_bytes_max,
-                snapshot_chunk_bytes=options.snapshot_chunk_bytes,
-                snapshot_after_entries=options.snapshot_after_entries,
-                log_kept_entries=options.log_kept_entries,
-            ),
+            config=config,
             wal=self.storage.wal,
             base_configuration=self.storage.configuration,
             machine=self.storage.machine,
             applied_index=self.storage.applied_index,
-            snapshots=self,
+            snapshots=self.snapshots,
             shell=self,
             clock=self.clock,
             rng=rng,
         )
-        self._last_snapshot = self.storage.applied_index
 
     @property
     def machine(self) -> StateMachine:
@@ -186,9 +199,9 @@ class Process:
         if self.engine.process():
             self._want_turn()
         self._start_sync()
-        self._wake()
+        self.wake_waiters()
         self._remember_rejoin()
-        self._maybe_snapshot()
+        self.snapshots.maybe_start()
 
     def _tick(self) -> None:
         self._after(self.world.options.tick_s, self._tick)
@@ -212,11 +225,6 @@ class Process:
         wal.complete(job)
         self.engine.on_durable()
 
-    def crash_inside_job(self, operations: int) -> None:
-        """The power goes while the sync job runs, after this many of its disk operations."""
-        if self.sync_job is not None:
-            self.node.run_partly(self.sync_job.run, operations)
-
     # --- network (Shell) -----------------------------------------------------------------------------------
 
     def transmit(self, peer: str, message: Message) -> bool:
@@ -237,6 +245,21 @@ class Process:
         self.engine.on_peer_up(peer, hello.incarnation)
         self._maybe_bootstrap()
 
+    def on_accepted(self, peer: str) -> None:
+        """The peer has dialled: its Hello is the first that it says."""
+        other = self.world.process(peer)
+        if other is not None:
+            self.run(self._accepted, peer, other.hello())
+
+    def _accepted(self, peer: str, hello: Hello) -> None:
+        self._heard[peer] = hello
+        self.engine.on_hello(peer, hello.incarnation)
+        self._maybe_bootstrap()
+
+    def knows(self, peer: str) -> bool:
+        """Members by the configuration in force, and those of the file (NodePeers)."""
+        return any(member.name == peer for member in (*self.members, *self.engine.configurations.current))
+
     def on_peer_down(self, peer: str) -> None:
         self.run(self.engine.on_peer_down, peer)
 
@@ -251,9 +274,15 @@ class Process:
         )
 
     def _maybe_bootstrap(self) -> None:
-        if self.engine.is_bootstrapped or self.node.is_late_member:
+        if self.engine.is_bootstrapped:
             return
-        members = bootstrap.decide(self.name, self.incarnation, self.world.first_members, self._heard)
+        members = bootstrap.decide(
+            self.name,
+            self.incarnation,
+            self.members,
+            self._heard,
+            may_found=not self.node.is_late_member,
+        )
         if members is not None:
             self.storage.identity.set_bootstrap(encode_configuration(members))
             self.engine.bootstrap(members)
@@ -272,7 +301,7 @@ class Process:
     def on_applied(self, index: int, applied: Applied) -> None:
         self.world.oracles.on_applied(self, index, applied)
 
-    def _wake(self) -> None:
+    def wake_waiters(self) -> None:
         for heap, reached in (
             (self._applied_waiters, self.engine.applied_index),
             (self._revision_waiters, self.machine.revision),
@@ -280,72 +309,45 @@ class Process:
             while heap and heap[0][0] <= reached:
                 heapq.heappop(heap)[2](None)
 
-    # --- snapshots (SnapshotPort, Shell) -------------------------------------------------------------------
+    # --- snapshots: the product's SnapshotJobs, its threads as events ----------------------------------------
 
-    def latest(self) -> SnapshotInfo | None:
-        newest = self.storage.snapshots.latest()
-        return SnapshotInfo(newest.index, newest.term, newest.size) if newest is not None else None
-
-    def read(self, info: SnapshotInfo, offset: int, size: int) -> bytes | None:
-        return self.storage.snapshots.read(info.index, info.term, offset, size)
-
-    def receive_chunk(self, index: int, term: int, total: int, offset: int, data: bytes) -> int:
-        return self.storage.snapshots.receive(index, term, total, offset, data)
-
-    def _maybe_snapshot(self) -> None:
-        engine = self.engine
-        if self._is_snapshot_busy or engine.applied_index <= self._last_snapshot:
-            return
-        if engine.applied_index - self._last_snapshot >= engine.config.snapshot_after_entries:
-            self.take_snapshot()
-
-    def take_snapshot(self) -> None:
-        if self._is_snapshot_busy or self.engine.applied_index <= self._last_snapshot:
-            return
-        self._is_snapshot_busy = True
-        engine = self.engine
-        index = engine.applied_index
-        term = engine.wal.term_at(index)
-        assert term is not None, index
-        members = encode_configuration(engine.configurations.at(index))
-        view = engine.machine.begin_snapshot()
-        time_s = self.node.sync_time() * (1 + 10 * self.rng.random())
-        self.world.schedule(
-            self.world.now + time_s, self.run, self._snapshot_written, index, term, members, view
-        )
-
-    def _snapshot_written(self, index: int, term: int, members: bytes, view: Any) -> None:
-        self._is_snapshot_busy = False
-        try:
-            self.storage.snapshots.write(index, term, members, view.chunks())
-        except DiskFull:
-            return
-        self._last_snapshot = max(self._last_snapshot, index)
-        self.world.oracles.on_snapshot(self, index)
-        self.engine.on_snapshot_taken(index)
+    def kick(self) -> None:
+        self._want_turn()
 
     def install_snapshot(self, index: int, term: int) -> None:
-        time_s = self.node.sync_time() * (1 + 10 * self.rng.random())
-        self.world.schedule(self.world.now + time_s, self.run, self._snapshot_received, index, term)
+        self.snapshots.install(index, term)
 
-    def _snapshot_received(self, index: int, term: int) -> None:
-        engine, store = self.engine, self.storage.snapshots
+    def take_snapshot(self) -> None:
+        if not self.snapshots.is_busy and self.engine.applied_index > self.snapshots.last_index:
+            self.snapshots.take()
+
+    def short_task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._drive(work, None, None)
+
+    def run_in_executor(self, _executor: object, function: Callable[..., Any], *arguments: Any) -> _Job:
+        """This object is the running loop of the product's coroutines."""
+        return _Job(function, arguments)
+
+    def _drive(self, work: Coroutine[Any, Any, None], result: Any, error: BaseException | None) -> None:
+        """Lets a coroutine go on to its next job; the job is done a little later."""
+        asyncio._set_running_loop(self)  # type: ignore[arg-type]
         try:
-            snapshot = store.finish_receive(index, term)
-        except CorruptSnapshot:
-            engine.on_snapshot_verified(index, term, is_good=False)
+            job = work.throw(error) if error is not None else work.send(result)
+        except StopIteration:
             return
-        if engine.on_snapshot_verified(index, term, is_good=True):
-            time_s = self.node.sync_time() * self.rng.random()
-            self.world.schedule(self.world.now + time_s, self.run, self._snapshot_loaded, snapshot)
+        finally:
+            asyncio._set_running_loop(None)
+        time_s = self.node.sync_time() * (1 + 10 * self.rng.random())
+        self.world.schedule(self.world.now + time_s, self.run, self._do_job, work, job)
 
-    def _snapshot_loaded(self, snapshot: Any) -> None:
-        machine = StateMachine.restore(self.storage.snapshots.chunks(snapshot))
-        members = decode_configuration(snapshot.configuration)
-        self.engine.on_snapshot_loaded(snapshot.index, snapshot.term, members, machine)
-        self._last_snapshot = max(self._last_snapshot, snapshot.index)
-        self.world.oracles.on_installed(self, snapshot.index)
-        self._wake()
+    def _do_job(self, work: Coroutine[Any, Any, None], job: _Job) -> None:
+        result, failure = None, None
+        try:
+            result = job.function(*job.arguments)
+        except (ReplcacheError, OSError) as error:
+            failure = error
+        self._drive(work, result, failure)
+        self.world.oracles.on_snapshots(self)
 
     # --- calls (the port) ----------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from typing import Any
 from replcache.errors import ReplcacheError, StorageError
 from replcache.raft.membership import Configuration
 from replcache.raft.port import Member
-from tests.helpers.sim_disk import SimDisk
+from replcache.raft.wal import Wal
+from tests.helpers.sim_disk import PowerCut, SimDisk
 from tests.simulation.clients import Client
 
 from tests.simulation.faults import Faults
@@ -57,7 +58,12 @@ class SimNode:
         self.world = world
         self.name = name
         self.rng = rng
-        self.disk = SimDisk(random.Random(f"disk:{world.schedule_.seed}:{name}"))
+        self.disk = SimDisk()
+        self.disk_rng = random.Random(f"disk:{world.schedule_.seed}:{name}")
+        # The members in its configuration file.
+        self.members = world.first_members
+        # The log of the last process: what it had durable is what the disk has.
+        self.last_log: Wal | None = None
         drift = world.options.clock_drift
         self.clock = SimClock(world, rng.uniform(0.0, 1e5), 1.0 + drift * rng.uniform(-1, 1))
         self.process: Process | None = None
@@ -68,6 +74,9 @@ class SimNode:
         # Refuses to start until an operator acts (damaged files); or is down by a fault.
         self.refused = ""
         self.disk_was_hurt = False
+
+    def used_bytes(self) -> int:
+        return sum(len(self.disk.contents(path)) for path in self.disk.files())
 
     def sync_time(self) -> float:
         base = self.world.options.sync_s
@@ -98,31 +107,36 @@ class SimNode:
         if process is None:
             return
         if process.sync_job is not None and self.rng.random() < 0.7:
-            process.crash_inside_job(self.rng.randrange(6))
+            self._run_partly(process.sync_job.run, self.rng.randrange(1, 8))
         self.world.oracles.on_stopped(process)
+        self.last_log = process.storage.wal
         self.process = None
         process.kill()
         self.world.network.on_stopped(self.name)
-        self.disk.crash(power=power)
+        if power:
+            self.disk.power_cut(self.disk_rng)
+        else:
+            self.disk.kill()
         self.world.trace("stop", self.name, power)
 
     def wipe(self) -> None:
         """The disk is lost; the next start finds an empty one."""
         self.stop(power=True)
-        self.disk = SimDisk(random.Random(f"disk:{self.world.schedule_.seed}:{self.name}:{self.lives}"))
+        self.disk = SimDisk()
         self.refused = ""
+        self.last_log = None
         self.disk_was_hurt = True
         self.world.oracles.on_wiped(self.name)
 
-    def run_partly(self, run: Callable[[], None], operations: int) -> None:
-        """Runs disk work up to a crash inside it."""
-        self.disk.crash_after(operations)
+    def _run_partly(self, run: Callable[[], None], operations: int) -> None:
+        """Runs disk work up to the instruction at which the process dies."""
+        self.disk.stop_before = self.disk.operations + operations
         try:
             run()
-        except (OSError, ReplcacheError):
-            pass  # the process that would handle it dies at this instruction
+        except (PowerCut, OSError, ReplcacheError):
+            pass  # the process that would handle it is gone
         finally:
-            self.disk.crash_after(None)
+            self.disk.stop_before = None
 
 
 class World:
@@ -153,6 +167,15 @@ class World:
         ]
         self.faults = Faults(self, random.Random(f"faults:{seed}"))
         self.is_healed = False
+
+    def add_node(self, name: str) -> None:
+        """A machine that is to be added to the cluster: it waits until the leader takes it in."""
+        node = SimNode(self, name, random.Random(f"node:{self.schedule_.seed}:{name}"))
+        node.members = (*self.first_members, Member(name, f"{name}:1", f"{name}:2"))
+        node.is_late_member = True
+        self.nodes[name] = node
+        self.names.append(name)
+        node.start()
 
     # --- events --------------------------------------------------------------------------------------------
 
@@ -213,9 +236,6 @@ class World:
         node.refused = f"halted: {error}"
 
     def on_configuration(self, process: Process, members: Configuration) -> None:
-        for member in members:
-            if member.name not in self.names:
-                self.names.append(member.name)
         self.trace("configuration", process.name, [(m.name, m.voter, m.incarnation) for m in members])
 
     # --- the run -------------------------------------------------------------------------------------------
