@@ -125,6 +125,29 @@ SESSIONS_MAX = 100_000
 STALENESS_PROBE_INTERVAL_S = 0.1
 DEFAULT_DEADLINE_S = 2.0
 
+# --- Python client -----------------------------------------------------------------------------------------
+# A failover takes 1 to 2 s: with this a leader's death is invisible to callers.
+CLIENT_TIMEOUT_S = 5.0
+# A node that is paused or cut off breaks no connection; after this long another one is asked (the same
+# session sequence makes that safe). Above an election, so that a healthy follower is not given up.
+CLIENT_ATTEMPT_TIMEOUT_S = 1.5
+# Messages of one kind under way at once; what is asked meanwhile is packed into the next one.
+CLIENT_MESSAGES_IN_FLIGHT_MAX = 4
+# A call may join a message that was opened at most this fraction of its timeout ago, because it gets the
+# message's deadline.
+CLIENT_JOIN_FRACTION = 0.05
+# Writes whose reply is still stored by the cluster; half of what it stores, then new ones wait.
+CLIENT_UNSETTLED_WRITES_MAX = 2048
+CLIENT_RETRY_MIN_S = 0.02
+CLIENT_RETRY_MAX_S = 0.5
+# Leader unknown or moved: ask for the members at most this often.
+CLIENT_MEMBERS_INTERVAL_S = 1.0
+# close() gives the session and the locks back within this; the cluster forgets them by itself later.
+CLIENT_CLOSE_TIMEOUT_S = 1.0
+# Twice what a server is allowed to ping at (GRPC_KEEPALIVE_MIN_S of the server).
+CLIENT_KEEPALIVE_S = 20.0
+CLIENT_KEEPALIVE_TIMEOUT_S = 5.0
+
 # --- history (watches) ---
 HISTORY_EVENTS_MAX = 200_000
 HISTORY_BYTES_MAX = 64 * 1024 * 1024
@@ -135,6 +158,8 @@ assert VALUE_BYTES_MAX + KEY_BYTES_MAX < BATCH_BYTES_MAX < MESSAGE_BYTES_MAX <= 
 assert ENTRY_BYTES_MAX + BATCH_BYTES_MAX < PEER_FRAME_BYTES_MAX < PEER_OUTBOX_BYTES_MAX
 assert PEER_PING_INTERVAL_S < PEER_PONG_TIMEOUT_S < PEER_IDLE_TIMEOUT_S
 assert STALENESS_PROBE_INTERVAL_S >= TICK_INTERVAL_S
+assert CLIENT_UNSETTLED_WRITES_MAX * 2 <= SESSION_REPLIES_MAX
+assert ELECTION_TIMEOUT_MAX_S < CLIENT_ATTEMPT_TIMEOUT_S < CLIENT_TIMEOUT_S
 assert REPLY_BYTES_MAX + VALUE_BYTES_MAX <= MESSAGE_BYTES_MAX
 assert MESSAGE_BYTES_MAX < PIPELINE_BYTES_IN_FLIGHT_MAX
 assert HEALTH_POLL_INTERVAL_S < 1.0

@@ -20,6 +20,7 @@
     |   |   +-- Overloaded
     |   +-- StalenessUnavailable  a bounded read can't be honoured now
     |   +-- DeadlineExceeded      the deadline passed before the request went anywhere
+    |   +-- ClientClosed          the client object is closed, or belongs to another process or loop
     +-- OutcomeUnknown            may or may not be executed; retry only under the same session sequence
     +-- Unauthenticated
     +-- PermissionDenied
@@ -190,6 +191,12 @@ class DeadlineExceeded(NotApplied):
     """The deadline passed before the request could have had any effect."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class ClientClosed(NotApplied):
+    """The client object was closed, or it belongs to another process or event loop."""
+
+    reason = "CLIENT_CLOSED"
 
 
 class OutcomeUnknown(ReplcacheError):

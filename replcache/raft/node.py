@@ -146,7 +146,6 @@ class RaftNode:
                 dropped_bytes=report.torn_bytes,
             )
         self._snapshots = SnapshotJobs(self, self.storage.snapshots)
-        self._peers = NodePeers(self, self._rng)
         self.engine = Engine(
             name=config.name,
             incarnation=identity.incarnation,
@@ -162,6 +161,7 @@ class RaftNode:
             clock=self.clock,
             rng=self._rng,
         )
+        self._peers = NodePeers(self, self._rng)
         await self._peers.start()
         self._supervisor.background("raft-tick", self._tick_forever())
         self._supervisor.background("staleness-probe", self._probe_forever())

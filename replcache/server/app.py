@@ -1,6 +1,7 @@
 """The composition root: one node as a process. Built, served until told to stop or until it fails, ended.
 
-Exit codes: 0 stopped on request, 1 the node failed or halted, 2 wrong configuration or environment.
+Exit codes (the command line's, cli/exits.py): 0 stopped on request, 2 wrong configuration or environment, 7
+the node failed, halted, or can't trust its data directory: starting it again does not help.
 """
 
 import asyncio
@@ -19,11 +20,12 @@ from replcache.raft.node import RaftConfig, RaftNode
 from replcache.raft.peer_tls import TlsConfig
 from replcache.raft.port import Member
 from replcache.server.node_server import Server
+from replcache.server.notify import READY, STOPPING, notify
 
 _log = get_logger(__name__)
 EXIT_STOPPED = 0
-EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
+EXIT_FAILED = 7
 
 
 def raft_config(config: ServerConfig) -> RaftConfig:
@@ -86,8 +88,10 @@ async def serve(config: ServerConfig) -> int:
         except OSError as err:
             raise ConfigError(f"peer_listen = {config.peer_listen}: {err.strerror or err}") from err
         await server.start()
+        notify(READY)
         return await _until_the_end(server, stop_asked, halted)
     finally:
+        notify(STOPPING)
         await server.stop()
         await node.close()
 
@@ -116,7 +120,7 @@ def run(config: ServerConfig) -> int:
             return _run_on_loop(config)
     except (ConfigError, StorageError) as err:
         print(f"replcache: {err}", file=sys.stderr)
-        return EXIT_CONFIGURATION
+        return EXIT_CONFIGURATION if isinstance(err, ConfigError) else EXIT_FAILED
     return EXIT_STOPPED
 
 

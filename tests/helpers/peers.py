@@ -1,8 +1,11 @@
 """Peer transports for tests: a node that records what happens to it, and certificates."""
 
 import asyncio
+import dataclasses
 import random
-from collections.abc import Callable
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +13,11 @@ import trustme
 
 from replcache.clock import SystemClock
 from replcache.raft.messages import Hello, Message
+from replcache.raft.peer_codec import decode, encode
+from replcache.raft.peer_framing import frame_header
+from replcache.raft.peer_listener import parse_address
 from replcache.raft.peers import PeerCallbacks, PeerLimits, PeerTransport, TlsConfig
+from tests.helpers.wait import async_wait_until, scaled
 
 CLUSTER = b"test cluster"
 
@@ -114,3 +121,110 @@ class Certificates:
 
 async def close_all(*nodes: RecordingNode) -> None:
     await asyncio.gather(*(node.transport.close() for node in nodes))
+
+
+class RawPeer:
+    """A connection that speaks the peer protocol byte by byte, well or badly."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, address: str, context: ssl.SSLContext | None = None) -> "RawPeer":
+        host, port = parse_address(address)
+        name = "" if context is not None else None
+        return cls(*await asyncio.open_connection(host, port, ssl=context, server_hostname=name))
+
+    @classmethod
+    async def connect_as(cls, address: str, hello: Hello, context: ssl.SSLContext | None = None) -> "RawPeer":
+        """Connects and shakes hands."""
+        peer = await cls.connect(address, context)
+        peer.send(hello)
+        answer = await peer.receive()
+        assert type(answer) is Hello
+        return peer
+
+    def send(self, *messages: Message) -> None:
+        self.write(b"".join(framed(encode(message)) for message in messages))
+
+    def write(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def receive(self) -> Message | None:
+        """The next message; None for a ping."""
+        async with asyncio.timeout(scaled(5)):
+            length, checksum = struct.unpack("<II", await self.reader.readexactly(8))
+            body = await self.reader.readexactly(length)
+        assert framed(body)[:8] == struct.pack("<II", length, checksum)
+        return decode(body) if body else None
+
+    async def wait_closed(self, timeout_s: float = 5.0) -> bytes:
+        """Waits until the other side has closed; what it sent before that."""
+        received = b""
+        async with asyncio.timeout(scaled(timeout_s)):
+            while True:
+                try:
+                    data = await self.reader.read(65536)
+                except (ConnectionError, ssl.SSLError):
+                    data = b""
+                if not data:
+                    self.close()
+                    return received
+                received += data
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+class RawServer:
+    """Listens in the place of a node; each connection is given to `serve`."""
+
+    def __init__(self, serve: Callable[[RawPeer], Awaitable[None]]) -> None:
+        self._serve = serve
+        self._peers: list[RawPeer] = []
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> "RawServer":
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for peer in self._peers:
+            peer.close()
+
+    @property
+    def address(self) -> str:
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()
+        return f"{host}:{port}"
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = RawPeer(reader, writer)
+        self._peers.append(peer)
+        await self._serve(peer)
+
+
+def framed(body: bytes) -> bytes:
+    return frame_header(body) + body
+
+
+def hello_of(name: str, to: str, **changes: object) -> Hello:
+    """The Hello of a good node, or with `changes` of a bad one."""
+    hello = Hello(cluster_id=CLUSTER, node=name, incarnation=1, to_node=to)
+    return dataclasses.replace(hello, **changes)  # type: ignore[arg-type]
+
+
+async def start_pair(first: RecordingNode, second: RecordingNode, names: tuple[str, str]) -> None:
+    """Starts both and waits until each can send to the other."""
+    await first.transport.start()
+    await second.transport.start()
+    first.transport.set_peers({names[1]: second.address})
+    second.transport.set_peers({names[0]: first.address})
+    await async_wait_until(
+        lambda: first.is_sending_to(names[1]) and second.is_sending_to(names[0]),
+        what=f"{names} connected",
+        describe=lambda: (first.counters, second.counters),
+    )

@@ -11,11 +11,12 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/tasks.py",
     "replcache/raft/apply.py",
     "replcache/server/interceptors.py",
+    "replcache/client/bridge.py",
 )
 # Tests wait for conditions (tests/helpers/wait.py); only helpers may pause.
 SLEEP_ALLOWED = ("tests/helpers/", "tests/simulation/")
 # Owners of tasks: everybody else uses asyncio.TaskGroup or them.
-TASKS_ALLOWED = ("replcache/tasks.py", "tests/")
+TASKS_ALLOWED = ("replcache/tasks.py", "replcache/client/tasks.py", "tests/")
 
 
 def calls(source: Source) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,24 @@
+"""The Python client: `Client` (blocking) and `AsyncClient`, the same methods in two colours.
+
+Imports neither the server nor the state machine: only the generated messages, errors and constants. Read
+aio.py (what there is), pipeline.py (how calls become messages), retry.py (what is sent again), sessions.py
+(why that is safe), bridge.py (how threads take part) in this order. Names are loaded when first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from replcache.client.aio import AsyncClient as AsyncClient
+    from replcache.client.blocking import Client as Client
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AsyncClient":
+        from replcache.client.aio import AsyncClient
+
+        return AsyncClient
+    if name == "Client":
+        from replcache.client.blocking import Client
+
+        return Client
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

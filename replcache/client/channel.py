@@ -1,0 +1,85 @@
+"""gRPC channels: options, credentials, stubs. The only place of the client that creates channels."""
+
+from pathlib import Path
+
+import grpc
+
+from replcache.client.url import ClientSettings
+from replcache.constants import CLIENT_KEEPALIVE_S, CLIENT_KEEPALIVE_TIMEOUT_S
+from replcache.errors import InvalidRequest
+from replcache.pb.v1.cache_pb2_grpc import CacheStub
+from replcache.pb.v1.cluster_pb2_grpc import ClusterStub
+from replcache.pb.v1.lock_pb2_grpc import LockStub
+from replcache.pb.v1.session_pb2_grpc import SessionStub
+
+_RECEIVE_BYTES_MAX = 64 * 1024 * 1024
+# How long one attempt to connect may take, and how long the next one waits at most. grpcio's own defaults
+# (20 s and 120 s) keep a client away from a node long after it is back.
+_CONNECT_MS = 1000
+_RECONNECT_MIN_MS = 50
+_RECONNECT_MAX_MS = 1000
+
+
+def channel_options(settings: ClientSettings) -> list[tuple[str, int | str]]:
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", _RECEIVE_BYTES_MAX),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", int(CLIENT_KEEPALIVE_S * 1000)),
+        ("grpc.keepalive_timeout_ms", int(CLIENT_KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MIN_MS),
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MS),
+        # A connection of its own for each client object: closing one never disturbs another.
+        ("grpc.use_local_subchannel_pool", 1),
+        # Retries are ours: they keep the session sequence. gRPC's would hide tries from the accounting.
+        ("grpc.enable_retries", 0),
+        # Proxies from the environment are for the web, not for a cache beside the application.
+        ("grpc.enable_http_proxy", 0),
+    ]
+    if settings.server_name:
+        options.append(("grpc.ssl_target_name_override", settings.server_name))
+    return options
+
+
+def credentials(settings: ClientSettings) -> grpc.ChannelCredentials | None:
+    """TLS credentials from the files of the settings; None without TLS.
+
+    Raises:
+        InvalidRequest: a file can't be read.
+    """
+    if not settings.tls:
+        return None
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read(settings.ca, "ca"),
+        private_key=_read(settings.key, "key"),
+        certificate_chain=_read(settings.cert, "cert"),
+    )
+
+
+def _read(path: str, field: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as err:
+        raise InvalidRequest(f"{field}={path!r} can't be read: {err}", field=field) from err
+
+
+class Connection:
+    """One channel and its stubs."""
+
+    def __init__(self, address: str, settings: ClientSettings, tls: grpc.ChannelCredentials | None) -> None:
+        options = channel_options(settings)
+        if tls is None:
+            self.channel = grpc.aio.insecure_channel(address, options=options)
+        else:
+            self.channel = grpc.aio.secure_channel(address, tls, options=options)
+        # The generated stubs are typed for the blocking API only.
+        self.cache = CacheStub(self.channel)  # type: ignore[no-untyped-call]
+        self.lock = LockStub(self.channel)  # type: ignore[no-untyped-call]
+        self.session = SessionStub(self.channel)  # type: ignore[no-untyped-call]
+        self.cluster = ClusterStub(self.channel)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        await self.channel.close(None)

@@ -1,0 +1,180 @@
+"""Where the cluster is and how to talk to it: URL + keyword arguments -> ClientSettings.
+
+    replcache://127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403/?timeout=2s&read=linearizable
+    replcaches://cache-1:7401,cache-2:7401/?ca=ca.pem&cert=me.pem&key=me.key      (TLS)
+    127.0.0.1:7401,127.0.0.1:7402                                                 (just addresses)
+
+Without an argument the environment variable REPLCACHE_URL is used. Keyword arguments win over the URL.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from replcache.client.durations import Duration, parse_seconds, parse_ttl_ms
+from replcache.client.types import Consistency
+from replcache.constants import (
+    CLIENT_TIMEOUT_S,
+    SESSION_TTL_MS_DEFAULT,
+    SESSION_TTL_MS_MAX,
+    SESSION_TTL_MS_MIN,
+)
+from replcache.errors import InvalidRequest
+
+ENVIRONMENT_VARIABLE = "REPLCACHE_URL"
+DEFAULT_PORT = 7401
+_E = TypeVar("_E", bound=StrEnum)
+_SCHEMES = ("replcache", "replcaches")
+_PARAMETERS = (
+    "timeout", "read", "max_staleness", "route", "tls", "ca", "cert", "key", "server_name", "session_ttl",
+    "codec",
+)  # fmt: skip
+
+
+class Route(StrEnum):
+    """Where writes and linearizable reads go. Any node takes any request; the leader saves a hop."""
+
+    LEADER = "leader"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """Everything a client was told. Times in seconds, except where the name says otherwise."""
+
+    endpoints: tuple[str, ...]
+    timeout_s: float = CLIENT_TIMEOUT_S
+    read: Consistency = Consistency.LINEARIZABLE
+    max_staleness_ms: int = 0
+    route: Route = Route.LEADER
+    tls: bool = False
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    server_name: str = ""
+    session_ttl_ms: int = SESSION_TTL_MS_DEFAULT
+    codec: str = "json"
+
+
+def parse_settings(
+    url: str | None, arguments: Mapping[str, object], environment: Mapping[str, str] = os.environ
+) -> ClientSettings:
+    """Settings of a URL (or REPLCACHE_URL) and of keyword arguments, where None means "not given".
+
+    Raises:
+        InvalidRequest: no address, an unknown parameter, or a value that is not acceptable.
+    """
+    text = url if url is not None else environment.get(ENVIRONMENT_VARIABLE, "")
+    if not text.strip():
+        raise InvalidRequest(f"no address: pass a URL or set {ENVIRONMENT_VARIABLE}", field="url")
+    addresses, parameters = _split(text.strip())
+    parameters.update({name: value for name, value in arguments.items() if value is not None})
+    tls = _as_bool(parameters.get("tls", any(parameters.get(name) for name in ("ca", "cert", "key"))), "tls")
+    settings = ClientSettings(
+        endpoints=_endpoints(addresses),
+        timeout_s=_positive(parameters.get("timeout", CLIENT_TIMEOUT_S), "timeout"),
+        read=_choice(Consistency, parameters.get("read", Consistency.LINEARIZABLE), "read"),
+        max_staleness_ms=parse_ttl_ms(_duration(parameters.get("max_staleness")), "max_staleness"),
+        route=_choice(Route, parameters.get("route", Route.LEADER), "route"),
+        tls=tls,
+        ca=str(parameters.get("ca", "")),
+        cert=str(parameters.get("cert", "")),
+        key=str(parameters.get("key", "")),
+        server_name=str(parameters.get("server_name", "")),
+        session_ttl_ms=parse_ttl_ms(
+            _duration(parameters.get("session_ttl", SESSION_TTL_MS_DEFAULT / 1000)), "session_ttl"
+        ),
+        codec=str(parameters.get("codec", "json")),
+    )
+    _check(settings)
+    return settings
+
+
+def _split(text: str) -> tuple[str, dict[str, object]]:
+    if "://" not in text:
+        return text, {}
+    parts = urlsplit(text)
+    if parts.scheme not in _SCHEMES:
+        raise InvalidRequest(f"{text!r}: the scheme is one of {', '.join(_SCHEMES)}", field="url")
+    if parts.path not in ("", "/") or parts.fragment:
+        raise InvalidRequest(f"{text!r}: nothing but parameters may follow the addresses", field="url")
+    parameters: dict[str, object] = {"tls": True} if parts.scheme == "replcaches" else {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _PARAMETERS:
+            raise InvalidRequest(f"unknown parameter {name!r}; known: {', '.join(_PARAMETERS)}", field=name)
+        parameters[name] = value
+    return parts.netloc, parameters
+
+
+def _endpoints(addresses: str) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for part in addresses.split(","):
+        address = part.strip()
+        if not address:
+            continue
+        host, separator, port = address.rpartition(":")
+        if not separator or address.endswith("]"):
+            host, port = address, str(DEFAULT_PORT)
+        if "@" in address or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+            raise InvalidRequest(f"{address!r} is no address: host:port", field="url")
+        found[f"{host}:{port}"] = None
+    if not found:
+        raise InvalidRequest("no address: at least one host:port", field="url")
+    return tuple(found)
+
+
+def _check(settings: ClientSettings) -> None:
+    if not settings.tls and (settings.ca or settings.cert or settings.key):
+        raise InvalidRequest("ca, cert and key need tls", field="tls")
+    if bool(settings.cert) != bool(settings.key):
+        raise InvalidRequest("cert and key belong together", field="cert")
+    if not SESSION_TTL_MS_MIN <= settings.session_ttl_ms <= SESSION_TTL_MS_MAX:
+        raise InvalidRequest(
+            f"session_ttl={settings.session_ttl_ms} ms: {SESSION_TTL_MS_MIN} to {SESSION_TTL_MS_MAX} ms",
+            field="session_ttl",
+        )
+    if settings.codec not in ("json", "msgpack"):
+        raise InvalidRequest(f"codec={settings.codec!r}: json or msgpack", field="codec")
+
+
+def _duration(value: object) -> Duration | None:
+    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+        return float(value)
+    return value  # type: ignore[return-value]  # parse_ttl_ms refuses every other type with a clear message
+
+
+def _positive(value: object, field: str) -> float:
+    duration = _duration(value)
+    seconds = parse_seconds(duration, field) if duration is not None else 0.0
+    if seconds <= 0:
+        raise InvalidRequest(f"{field}={value!r} must be above 0", field=field)
+    return seconds
+
+
+def _as_bool(value: object, field: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    try:
+        return known[str(value).lower()]
+    except KeyError:
+        raise InvalidRequest(f"{field}={value!r}: true or false", field=field) from None
+
+
+def _choice(kind: type[_E], value: object, field: str) -> _E:
+    try:
+        return kind(str(value).lower())
+    except ValueError:
+        raise InvalidRequest(f"{field}={value!r}: one of {', '.join(kind)}", field=field) from None
