@@ -256,7 +256,7 @@ class _Try:
         self.failures += 1
         self.attempt += 1  # answers of the try that failed are not waited for any more
         self.client.another_node()
-        wait = self.backoff.delay_s(self.failures, self.client.rng)
+        wait = self.client.backoff.delay_s(self.failures, self.client.rng)
         if self.world.now + wait >= self.deadline:
             self._give_up(DeadlineExceeded("no time left"))
         else:

@@ -176,7 +176,8 @@ class Process:
         except (ReplcacheError, AssertionError, OSError) as error:
             self.world.on_halt(self.node, error)
             return
-        self._want_turn()
+        if step != self._turn:
+            self._want_turn()
         self.world.oracles.after_event(self)
 
     def pause(self) -> None:
