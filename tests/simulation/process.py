@@ -9,6 +9,7 @@ import asyncio
 import heapq
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,7 @@ class Process:
         self._order = itertools.count()
         self._fresh_at = float("-inf")
         self.sync_job: Any = None
+        self._jobs: deque[tuple[Coroutine[Any, Any, None], _Job]] = deque()
         # Calls of clients that are not answered: what a crash leaves without an answer.
         self.calls: dict[int, Done] = {}
         options = world.options
@@ -338,15 +340,25 @@ class Process:
             return
         finally:
             asyncio._set_running_loop(None)
-        time_s = self.node.sync_time() * (1 + 10 * self.rng.random())
-        self.world.schedule(self.world.now + time_s, self.run, self._do_job, work, job)
+        self._jobs.append((work, job))
+        if len(self._jobs) == 1:
+            self._start_job()
 
-    def _do_job(self, work: Coroutine[Any, Any, None], job: _Job) -> None:
+    def _start_job(self) -> None:
+        """One worker thread: jobs are done one after the other."""
+        time_s = self.node.sync_time() * (1 + 10 * self.rng.random())
+        self.world.schedule(self.world.now + time_s, self.run, self._do_job)
+
+    def _do_job(self) -> None:
+        work, job = self._jobs[0]
         result, failure = None, None
         try:
             result = job.function(*job.arguments)
         except (ReplcacheError, OSError) as error:
             failure = error
+        self._jobs.popleft()
+        if self._jobs:
+            self._start_job()
         self._drive(work, result, failure)
         self.world.oracles.on_snapshots(self)
 
