@@ -54,7 +54,7 @@ class Forwarding:
             return  # this entry goes on filling; on_durable() comes back here
         entries = []
         while self._queue:
-            groups = []
+            groups: list[bytes] = []
             size = 0
             limit = engine.config.entry_bytes_max
             while self._queue and (not groups or size + len(self._queue[0][1].group) <= limit):

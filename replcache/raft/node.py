@@ -34,6 +34,7 @@ from replcache.raft.messages import Message
 from replcache.raft.node_peers import NodePeers
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
+from replcache.raft.peers import PeerTransport
 from replcache.raft.port import AppliedListener, Member, NodeStatus
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
@@ -113,6 +114,11 @@ class RaftNode:
     @property
     def machine(self) -> StateMachine:
         return self.engine.machine
+
+    @property
+    def transport(self) -> PeerTransport:
+        """For statistics, and for blocking links where config.fault_injection allows it."""
+        return self._peers.transport
 
     # --- life ---
 
@@ -303,7 +309,7 @@ class RaftNode:
     # --- engine.Shell ---
 
     def transmit(self, peer: str, message: Message) -> bool:
-        return self._peers.transport.send(peer, message)
+        return self.transport.send(peer, message)
 
     def on_configuration(self, members: Configuration) -> None:
         self._peers.on_configuration(members)

@@ -58,7 +58,7 @@ class Batches:
         validate.count(keys, "set_columns.keys")
         if len(keys) != len(values):
             raise InvalidRequest(
-                f"set_columns: {len(keys)} keys, but {len(values)} values", field="set_columns.values"
+                f"set_columns.values: {len(values)} values for {len(keys)} keys", field="set_columns.values"
             )
         validate.keys(keys, "set_columns.keys")
         validate.values(values, "set_columns.values")

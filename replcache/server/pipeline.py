@@ -84,7 +84,7 @@ class Pipeline:
         self._boundary = boundary
         self._stopping = stopping
 
-    def handler(self) -> grpc.RpcMethodHandler:
+    def handler(self) -> "grpc.RpcMethodHandler[Any, Any]":
         """Raw bytes in and out: the size is needed, and a message that can't be parsed gets an answer."""
         return grpc.stream_stream_rpc_method_handler(self.run)
 

@@ -28,11 +28,15 @@ class RefusalCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`message` names what did not hold, with values that are safe to show (never the stored value)."""
+    """`message` names what did not hold, with values that are safe to show (never the stored value).
+
+    BATCH_ABORTED: `failed_op` is the operation that did it and `cause` what it was refused with.
+    """
 
     code: RefusalCode
     message: str
     failed_op: int = -1
+    cause: RefusalCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

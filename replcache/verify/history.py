@@ -43,7 +43,10 @@ class HistoryError(ValueError):
 class Operation:
     """One call. `input` and `output` are in the words of the model (replcache/verify/models).
 
-    Invariant: invoke_ns < return_ns; return_ns == INFINITY_NS exactly when the outcome is unknown.
+    level: consistency asked for, where it is not linearizable ("session", "one"); levels.py judges such
+        reads. revision: of the reply, 0 when not told. staleness_ns: bound that came with a read; -1: none.
+
+    Invariant: invoke_ns <= return_ns; return_ns == INFINITY_NS exactly when the outcome is unknown.
     """
 
     id: int
@@ -56,6 +59,9 @@ class Operation:
     return_ns: int = INFINITY_NS
     outcome: Outcome = Outcome.UNKNOWN
     detail: str = ""
+    level: str = ""
+    revision: int = 0
+    staleness_ns: int = -1
 
     @property
     def is_ok(self) -> bool:
@@ -138,7 +144,7 @@ class Recorder:
         self._next_process += 1
         return self._next_process - 1
 
-    def invoke(self, process: int, op: str, key: str, value: Value, time_ns: int) -> int:
+    def invoke(self, process: int, op: str, key: str, value: Value, time_ns: int, level: str = "") -> int:
         """Records a call and returns its id.
 
         Raises:
@@ -149,15 +155,21 @@ class Recorder:
         self._busy.add(process)
         number = len(self._operations)
         time_ns = self._tick(time_ns)
-        self._operations[number] = Operation(number, process, op, key, freeze(value), None, time_ns)
-        self._write(
-            {"type": "invoke", "id": number, "process": process, "op": op, "key": key, "input": value}
-            | {"time_ns": time_ns}
-        )
+        started = Operation(number, process, op, key, freeze(value), None, time_ns, level=level)
+        self._operations[number] = started
+        self._write(_invoke_event(started))
         return number
 
     def complete(
-        self, number: int, outcome: Outcome, output: Value, time_ns: int, detail: str = ""
+        self,
+        number: int,
+        outcome: Outcome,
+        output: Value,
+        time_ns: int,
+        *,
+        detail: str = "",
+        revision: int = 0,
+        staleness_ns: int = -1,
     ) -> Operation:
         """Records how call `number` ended. An unknown end leaves its process busy for ever."""
         operation = self._operations[number]
@@ -165,10 +177,17 @@ class Recorder:
             self._busy.discard(operation.process)
         time_ns = self._tick(time_ns)
         returned = INFINITY_NS if outcome is Outcome.UNKNOWN else time_ns
-        done = replace(operation, output=freeze(output), return_ns=returned, outcome=outcome, detail=detail)
+        done = replace(
+            operation,
+            output=freeze(output),
+            return_ns=returned,
+            outcome=outcome,
+            detail=detail,
+            revision=revision,
+            staleness_ns=staleness_ns,
+        )
         self._operations[number] = done
-        event = {"type": outcome.value, "id": number, "process": operation.process, "output": output}
-        self._write(event | {"time_ns": time_ns} | ({"detail": detail} if detail else {}))
+        self._write(_end_event(done) | {"time_ns": time_ns})
         return done
 
     def history(self) -> History:
@@ -187,6 +206,22 @@ class Recorder:
 # --- files -------------------------------------------------------------------------------------------------
 
 
+def _invoke_event(operation: Operation) -> dict[str, Value]:
+    event = {"type": "invoke", "id": operation.id, "process": operation.process, "op": operation.op}
+    event |= {"key": operation.key, "input": operation.input, "time_ns": operation.invoke_ns}
+    return event | ({"level": operation.level} if operation.level else {})
+
+
+def _end_event(operation: Operation) -> dict[str, Value]:
+    event = {"type": operation.outcome.value, "id": operation.id, "process": operation.process}
+    event["output"] = operation.output
+    if operation.revision:
+        event["revision"] = operation.revision
+    if operation.staleness_ns >= 0:
+        event["staleness_ns"] = operation.staleness_ns
+    return event | ({"detail": operation.detail} if operation.detail else {})
+
+
 def write_history(history: History, path: Path) -> None:
     """Writes JSON lines, UTF-8.
 
@@ -196,15 +231,13 @@ def write_history(history: History, path: Path) -> None:
         {"type": "ok" | "fail" | "unknown", "id": 7, "process": 3, "output": 5, "time_ns": 456, "detail": ""}
 
     `id` joins the two. An invoke without an end is an unknown outcome, so a file that was cut off by a kill
-    is a valid history. `detail` is free text for people (error, node). Unknown fields are ignored.
+    is a valid history. Optional: "level" of a call; "revision" and "staleness_ns" of a reply (Operation).
+    `detail` is free text for people (error, node). Unknown fields are ignored.
     """
     events: list[tuple[int, int, dict[str, Value]]] = []
     for done in history.operations:
-        start = {"type": "invoke", "id": done.id, "process": done.process, "op": done.op, "key": done.key}
-        events.append((done.invoke_ns, 0, start | {"input": done.input, "time_ns": done.invoke_ns}))
-        end = {"type": done.outcome.value, "id": done.id, "process": done.process, "output": done.output}
-        if done.detail:
-            end["detail"] = done.detail
+        events.append((done.invoke_ns, 0, _invoke_event(done)))
+        end = _end_event(done)
         if done.return_ns != INFINITY_NS:
             end["time_ns"] = done.return_ns
         if done.return_ns != INFINITY_NS or done.detail:
@@ -287,6 +320,7 @@ def _add_event(operations: dict[int, Operation], event: Mapping[str, Value]) -> 
             freeze(event.get("input")),
             None,
             int(event["time_ns"]),
+            level=str(event.get("level", "")),
         )
         return
     outcome = Outcome(event["type"])
@@ -299,6 +333,8 @@ def _add_event(operations: dict[int, Operation], event: Mapping[str, Value]) -> 
         output=freeze(event.get("output")),
         return_ns=INFINITY_NS if outcome is Outcome.UNKNOWN else int(event["time_ns"]),
         detail=str(event.get("detail", "")),
+        revision=int(event.get("revision", 0)),
+        staleness_ns=int(event.get("staleness_ns", -1)),
     )
 
 

@@ -12,6 +12,7 @@ from replcache.verify.models import (
     GrowSet,
     MultiRegister,
     Mutex,
+    OnceCounter,
     Register,
     State,
     StringStore,
@@ -73,6 +74,20 @@ def _counter_outputs(rng: random.Random, state: State, op: str, value: Value) ->
     if op == "read":
         return [state, rng.randint(0, 3)]
     return [None, (state or 0) + value, rng.randint(0, 3)]
+
+
+def _once_call(rng: random.Random) -> Call:
+    number = rng.randint(1, 3)
+    return rng.choice(
+        [("read", None), ("add_once", (number, f"r{number}")), ("add_once", (number, f"r{number}"))]
+    )
+
+
+def _once_outputs(rng: random.Random, state: State, op: str, value: Value) -> list[Value]:
+    if op == "read":
+        return [state[0], rng.randint(0, 3)]
+    replies = [reply for known, reply in state[1] if known == value[1]]
+    return [None, (state[0] or 0) + value[0], *replies]
 
 
 def _append_outputs(rng: random.Random, state: State, op: str, value: Value) -> list[Value]:
@@ -151,6 +166,7 @@ FAMILIES = {
     "conditions": Family(Register(), _conditional_call, _bare_outputs),
     "versions": Family(Register(), _conditional_call, _register_outputs),
     "counter": Family(Counter(), _counter_call, _counter_outputs),
+    "exactly-once": Family(OnceCounter(), _once_call, _once_outputs),
     "append": Family(
         AppendList(),
         lambda rng: rng.choice(

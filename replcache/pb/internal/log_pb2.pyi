@@ -17,18 +17,20 @@ class LogEntry(_message.Message):
     def __init__(self, version: _Optional[int] = ..., clock_ms: _Optional[int] = ..., groups: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Group(_message.Message):
-    __slots__ = ("origin", "boot", "sequence", "done_below", "commands")
+    __slots__ = ("origin", "boot", "sequence", "done_below", "commands", "format")
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DONE_BELOW_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     origin: str
     boot: int
     sequence: int
     done_below: int
     commands: _containers.RepeatedCompositeFieldContainer[Command]
-    def __init__(self, origin: _Optional[str] = ..., boot: _Optional[int] = ..., sequence: _Optional[int] = ..., done_below: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+    format: int
+    def __init__(self, origin: _Optional[str] = ..., boot: _Optional[int] = ..., sequence: _Optional[int] = ..., done_below: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., format: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("session_id", "session_sequence", "session_acked_below", "request_id", "atomic", "set_many", "ops")

@@ -9,7 +9,7 @@ from typing import Final
 from replcache.verify.history import Value
 from replcache.verify.models.base import ILLEGAL, Model, Plan, State, Step
 from replcache.verify.models.collections import AppendList, GrowSet
-from replcache.verify.models.counter import Counter
+from replcache.verify.models.counter import Counter, OnceCounter
 from replcache.verify.models.kv import MultiRegister, Mutex, StringStore
 from replcache.verify.models.leases import ExpiringRegister, FencedLock
 from replcache.verify.models.register import Register
@@ -19,6 +19,7 @@ MODELS: Final[Mapping[str, Callable[..., Model]]] = {
     for model in (
         Register,
         Counter,
+        OnceCounter,
         AppendList,
         GrowSet,
         FencedLock,
@@ -55,6 +56,7 @@ __all__ = [
     "Model",
     "MultiRegister",
     "Mutex",
+    "OnceCounter",
     "Plan",
     "Register",
     "State",

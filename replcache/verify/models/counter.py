@@ -1,15 +1,20 @@
 """A counter: integer additions and reads, as the cache's Increment.
 
-Operations (input -> output):
+Operations of Counter (input -> output):
     add    delta   -> the new value | null (not told)
     read   null    -> the value | null (missing: nothing was ever added)
-
 State: the value; None while missing.
+
+OnceCounter has instead of add:
+    add_once  [delta, request_id]  -> the new value | null (not told)
+Calls with equal request_id are tries of one addition: whichever comes first adds, and all are told the same.
+State: (value, set of (request_id, reply)).
 """
 
+from collections import Counter as Tally
 from collections.abc import Sequence
 
-from replcache.verify.history import Operation
+from replcache.verify.history import Operation, Value
 from replcache.verify.models.base import ILLEGAL, Model, Plan, State, Step, unknown_operation
 
 
@@ -50,3 +55,44 @@ class Counter(Model):
 
     def describe(self, state: State) -> str:
         return "missing" if state is None else str(state)
+
+
+class OnceCounter(Model):
+    name = "exactly-once"
+
+    def initial(self) -> State:
+        return (None, frozenset())
+
+    def step(self, state: State, operation: Operation) -> State:
+        value, replies = state
+        if operation.op == "read":
+            return state if not operation.is_ok or operation.output == value else ILLEGAL
+        if operation.op != "add_once":
+            raise unknown_operation(self, operation)
+        delta, request_id = operation.input
+        told = operation.output if operation.is_ok else None
+        reply = next((reply for known, reply in replies if known == request_id), None)
+        after = state
+        if reply is None:
+            reply = (value or 0) + delta
+            after = (reply, replies | {(request_id, reply)})
+        return ILLEGAL if told is not None and told != reply else after
+
+    def plan(self, operations: Sequence[Operation]) -> Plan:
+        """Only requests that were sent more than once need to be remembered."""
+        sent: Tally[Value] = Tally(op.input[1] for op in operations if op.op == "add_once")
+        return Plan(self.initial(), [self._forgetful(op, sent) for op in operations])
+
+    def _forgetful(self, operation: Operation, sent: Tally[Value]) -> Step:
+        if operation.op != "add_once" or sent[operation.input[1]] > 1:
+            return self._bind(operation)
+        delta, told = operation.input[0], operation.output if operation.is_ok else None
+
+        def add(state: State) -> State:
+            value = (state[0] or 0) + delta
+            return ILLEGAL if told is not None and told != value else (value, state[1])
+
+        return add
+
+    def describe(self, state: State) -> str:
+        return "missing" if state[0] is None else str(state[0])

@@ -174,12 +174,13 @@ def _needs_version(operation: Operation) -> bool:
 
 
 def _never_seen(operations: Sequence[Operation]) -> int:
-    """Unknown plain writes of values that nobody read or compared with.
+    """Unknown writes (and cas) of values that nobody read or compared with.
 
     Only where every other operation is a read, a write or a cas: such a write can be left out of any
     linearization, because whatever came between it and the next write neither read nor expected its value
     (a cas that answered false, though, may have needed just any other value).
     """
+    written = {"write": lambda op: op.input, "cas": lambda op: op.input[1]}
     seen: set[Value] = set()
     for operation in operations:
         if operation.op == "read":
@@ -193,5 +194,5 @@ def _never_seen(operations: Sequence[Operation]) -> int:
     return sum(
         1 << bit
         for bit, operation in enumerate(operations)
-        if operation.op == "write" and operation.is_unknown and operation.input not in seen
+        if operation.op in written and operation.is_unknown and written[operation.op](operation) not in seen
     )
