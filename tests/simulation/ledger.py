@@ -48,7 +48,7 @@ class Ledger:
 
     def complete(self, number: int, outcome: Outcome, output: Any, detail: str = "") -> None:
         self.ended[outcome.value] += 1
-        self._recorder.complete(number, outcome, output, self._now_ns, detail)
+        self._recorder.complete(number, outcome, output, self._now_ns, detail=detail)
 
     def succeeded(self, call: Call) -> None:
         self.ok[call.kind] += 1

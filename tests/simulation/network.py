@@ -118,7 +118,7 @@ class Network:
         if target is None:
             return  # it dials and is dialled when it starts
         is_cut = connection.is_refused or connection.is_stalled
-        if is_cut or not source.knows(target.name) or not target.knows(source.name):
+        if is_cut or not source.knows(target.name):
             self._schedule(
                 self._now() + RECONNECT_S * (1.0 + self._rng.random()), self._connect, connection
             )

@@ -260,8 +260,9 @@ class Process:
         self._maybe_bootstrap()
 
     def knows(self, peer: str) -> bool:
-        """Members by the configuration in force, and those of the file (NodePeers)."""
-        return any(member.name == peer for member in (*self.members, *self.engine.configurations.current))
+        """Members by the configuration in force, those of the file, and who has dialled (NodePeers)."""
+        known = (*self.members, *self.engine.configurations.current)
+        return peer in self._heard or any(member.name == peer for member in known)
 
     def on_peer_down(self, peer: str) -> None:
         self.run(self.engine.on_peer_down, peer)
