@@ -51,7 +51,7 @@ class Faults:
 
     def _start(self, node: "SimNode") -> None:
         node.start()
-        if node.process is None and node.refused and node.disk_was_hurt:
+        if node.process is None and node.refused and node.is_damaged:
             # What the message of the refusal tells the operator to do.
             node.wipe()
             node.start()
@@ -222,13 +222,21 @@ class Faults:
             path = self._rng.choice(files)
             bit = self._rng.randrange(8 * len(node.disk.contents(path)))
             node.disk.flip_bit(path, bit)
-            node.disk_was_hurt = True
+            node.disk_was_hurt = node.is_damaged = True
             self._world.trace("flip", node.name, path, bit)
         self._world.after(fault.duration_s, self._start, node)
 
     def _is_safe_to_lose(self, node: "SimNode") -> bool:
-        others = [other for other in self._world.nodes.values() if other is not node]
-        return len(others) >= 2 and not any(other.disk_was_hurt or other.refused for other in others)
+        """A majority of the voters' disks must be left, whichever of the last two configurations counts."""
+        world = self._world
+        if any(other.disk_was_hurt or other.refused for other in world.nodes.values() if other is not node):
+            return False
+        for process in (n.process for n in world.nodes.values()):
+            if process is not None:
+                voters = process.engine.configurations.voters
+                if node.name in voters and len(voters) < 3:
+                    return False
+        return True
 
     # --- the cluster's own doings --------------------------------------------------------------------------
 

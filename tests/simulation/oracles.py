@@ -101,7 +101,7 @@ class Oracles:
     def on_refused(self, node: "SimNode", error: BaseException) -> None:
         """A node refuses its data directory: right when it was damaged, else a finding."""
         self.refused += 1
-        if not node.disk_was_hurt:
+        if not node.is_damaged and node.disk.capacity_bytes is None and node.disk.fault is None:
             self._fail("refused", f"{node.name} refuses an undamaged directory: {error}")
 
     def on_snapshots(self, process: "Process") -> None:

@@ -77,6 +77,8 @@ class SimNode:
         # Refuses to start until an operator acts (damaged files); or is down by a fault.
         self.refused = ""
         self.disk_was_hurt = False
+        # A bit was flipped: whether the node notices is what is tested.
+        self.is_damaged = False
 
     def used_bytes(self) -> int:
         return sum(len(self.disk.contents(path)) for path in self.disk.files())
@@ -95,10 +97,9 @@ class SimNode:
         except (StorageError, OSError) as error:
             self.refused = str(error)
             self.world.trace("refused", self.name, type(error).__name__)
-            if self.disk.capacity_bytes is None:
-                self.world.oracles.on_refused(self, error)
-            else:
-                self.world.after(0.3, self.start)  # no room: whoever runs the node starts it again
+            self.world.oracles.on_refused(self, error)
+            if not self.is_damaged:
+                self.world.after(0.3, self.start)  # no room, an error: whoever runs the node starts it again
             return
         self.refused = ""
         self.process = process
@@ -130,8 +131,8 @@ class SimNode:
         self.stop(power=True)
         self.disk = SimDisk()
         self.refused = ""
-        self.last_log = None
         self.disk_was_hurt = True
+        self.is_damaged = False
         self.world.oracles.on_wiped(self.name)
 
     def _run_partly(self, run: Callable[[], None], operations: int) -> None:
