@@ -60,7 +60,7 @@ cluster-down: $(RUNTIME) ## stop it; data stays in .cluster
 ## --- checks ---
 
 # Stages run one after another: the fast ones first, those with real processes last and alone.
-STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract)
+STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract tests/hazards)
 STAGE_SIMULATION = $(wildcard tests/simulation)
 STAGE_PROCESSES = $(wildcard tests/integration tests/fault tests/e2e)
 PYTEST = $(PY) -m pytest -q $(PYTEST_FLAGS)
@@ -82,6 +82,7 @@ lint: $(DEVELOPMENT) ## ruff, mypy, import layers, generated code
 	$(PY) -m mypy
 	$(PY) scripts/check_layers.py
 	$(PY) proto/generate.py --check
+	PYTHONPATH=. $(PY) scripts/generate_docs.py --check
 
 format: $(DEVELOPMENT) ## rewrite the code in the common format
 	$(PY) -m ruff format .
@@ -90,9 +91,12 @@ format: $(DEVELOPMENT) ## rewrite the code in the common format
 proto: $(DEVELOPMENT) ## regenerate replcache/pb from proto/
 	$(PY) proto/generate.py
 
+generate: proto ## regenerate the stubs, docs/configuration.md and deploy/replcache.toml
+	PYTHONPATH=. $(PY) scripts/generate_docs.py
+
 clean: ## remove what make made (not a running cluster's data)
 	rm -rf $(VENV) $(VENV)-bootstrap build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes lint format proto clean
+	test-processes lint format proto generate clean

@@ -5,14 +5,19 @@ Each step prints what it did and how long it took, and raises when the answer is
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import typer
+
+from replcache import Client
 from replcache.cli.cluster_command import wait_ready
 from replcache.cli.connection import connection_of
+from replcache.cli.exits import Exit
 from replcache.cli.nodes import agreed_leader, look_at_all
+from replcache.cli.output import say
 from replcache.cli.units import short_duration
-from replcache.client import Client
-from replcache.errors import FenceRejected, NodeHalted, NotFound
+from replcache.errors import FenceRejected, NotFound
 from replcache.localcluster import LocalCluster
 
 KEY = "tour/greeting"
@@ -41,7 +46,8 @@ def _step(what: str, action: Callable[[], Any]) -> Any:
 
 def _expect(holds: bool, what: str) -> None:
     if not holds:
-        raise NodeHalted(f"the tour found a broken promise: {what}")
+        say(f"error: the tour found a broken promise: {what}")
+        raise typer.Exit(int(Exit.NEGATIVE))
 
 
 def _writes_and_reads(cluster: LocalCluster, client: Client) -> None:
@@ -49,7 +55,7 @@ def _writes_and_reads(cluster: LocalCluster, client: Client) -> None:
     _step(f"set {KEY} = hello", lambda: f"version {client.set(KEY, 'hello').version}")
     for layout in cluster.layouts:
         with Client(layout.grpc_address, route="any", timeout=CALL_TIMEOUT_S) as single:
-            value = _step(f"linearizable get through {layout.name}", lambda c=single: c.get_value(KEY))
+            value = _step(f"linearizable get through {layout.name}", partial(single.get_value, KEY))
             _expect(value == "hello", f"{layout.name} answered {value!r}")
     one = _step("read-one: the node's own copy, with its staleness", lambda: _read_one(client))
     _expect(one.startswith("hello"), f"read-one answered {one!r}")
@@ -92,7 +98,7 @@ def _failover(cluster: LocalCluster, client: Client) -> None:
         print("\nNo failover to show: that needs three nodes.")
         return
     print(f"\nkill -9 of the leader, {leader}:")
-    before = client.get_value(COUNTER)
+    before = int(client.get_value(COUNTER))
     cluster.kill(leader)
     value = _step("linearizable get, right after", lambda: client.get_value(KEY))
     _expect(value == "fenced", f"after the failover {KEY} is {value!r}")
@@ -104,5 +110,7 @@ def _failover(cluster: LocalCluster, client: Client) -> None:
     cluster.start([leader])
     wait_ready(cluster, 30.0)
     with Client(cluster.layout(leader).grpc_address, route="any", timeout=CALL_TIMEOUT_S) as single:
-        value = _step(f"linearizable get through {leader}, back again", lambda: single.get_value(COUNTER))
+        value = _step(
+            f"linearizable get through {leader}, back again", lambda: int(single.get_value(COUNTER))
+        )
     _expect(value == after, f"{leader} came back with {value!r} instead of {after}")

@@ -125,7 +125,6 @@ class NodeCollector(Collector):
         yield gauge("raft_has_leader", "1 while a leader is known.", int(bool(status.leader)))
         yield gauge("raft_has_quorum", "1 while a majority is in reach.", int(status.has_quorum))
         yield gauge("raft_halted", "1 when the node stopped itself.", int(bool(status.halted)))
-        yield counter("raft_leader_changes", "Leader changes seen.", status.leader_changes)
         staleness_s = self._port.staleness_s()
         if staleness_s is not None:
             yield gauge("raft_staleness_seconds", "How far behind a local read can be.", staleness_s)
@@ -156,7 +155,7 @@ class NodeCollector(Collector):
         yield gauge("sessions", "Open sessions.", statistics.sessions)
         yield gauge("revision", "Newest revision of the local state.", machine.revision)
         yield gauge("cluster_clock_seconds", "Cluster time.", machine.clock_ms / 1000)
-        yield counter("keys_expired", "Keys that expired since the log began.", statistics.expired_total)
+        yield counter("keys_expired", "Keys that expired, since this start.", statistics.expired_total)
 
 
 def gauge(name: str, text: str, number: float) -> GaugeMetricFamily:

@@ -79,8 +79,9 @@ def open_storage(
                 opened.close()
             applied_index = newest.index
             configuration = decode_configuration(newest.configuration)
-            wal.align_to_snapshot(newest.index, newest.term)
-            wal.sync()
+        # Also without a snapshot: a log that begins later than at 1 has lost what came before.
+        wal.align_to_snapshot(applied_index, newest.term if newest is not None else 0)
+        wal.sync()
         return OpenedStorage(identity, wal, snapshots, machine, applied_index, configuration)
     except BaseException:
         identity.close()

@@ -87,12 +87,14 @@ async def serve(config: ServerConfig) -> int:
             await node.start()
         except OSError as err:
             raise ConfigError(f"peer_listen = {config.peer_listen}: {err.strerror or err}") from err
-        await server.start()
-        notify(READY)
-        return await _until_the_end(server, stop_asked, halted)
+        try:
+            await server.start()
+            notify(READY)
+            return await _until_the_end(server, stop_asked, halted)
+        finally:
+            notify(STOPPING)
+            await server.stop()
     finally:
-        notify(STOPPING)
-        await server.stop()
         await node.close()
 
 

@@ -300,11 +300,12 @@ def _encode_lock_acquire(op: LockAcquire) -> pb.LockAcquire:
         shared=op.shared,
         permits=op.permits,
         note=op.note,
+        attempt=op.attempt,
     )
 
 
 def _decode_lock_acquire(m: pb.LockAcquire) -> LockAcquire:
-    return LockAcquire(m.name, m.owner, m.ttl_ms, m.wait_ms, m.shared, m.permits, m.note)
+    return LockAcquire(m.name, m.owner, m.ttl_ms, m.wait_ms, m.shared, m.permits, m.note, m.attempt)
 
 
 _Encoder = Callable[[Any], Any]
@@ -320,7 +321,10 @@ _ENCODERS: Final[dict[type, tuple[str, _Encoder]]] = {
         "lock_renew",
         lambda op: pb.LockRenew(name=op.name, owner=op.owner, token=op.token, ttl_ms=op.ttl_ms),
     ),
-    LockRelease: ("lock_release", lambda op: pb.LockRelease(name=op.name, owner=op.owner, token=op.token)),
+    LockRelease: (
+        "lock_release",
+        lambda op: pb.LockRelease(name=op.name, owner=op.owner, token=op.token, attempt=op.attempt),
+    ),
     SessionOpen: ("session_open", lambda op: pb.SessionOpen(ttl_ms=op.ttl_ms)),
     SessionKeep: ("session_keep", lambda op: pb.SessionKeep(session_id=op.session_id)),
     SessionClose: ("session_close", lambda op: pb.SessionClose(session_id=op.session_id)),
@@ -334,7 +338,7 @@ _DECODERS: Final[dict[str, Callable[[Any], Op]]] = {
     "get": lambda m: Get(m.key),
     "lock_acquire": _decode_lock_acquire,
     "lock_renew": lambda m: LockRenew(m.name, m.owner, m.token, m.ttl_ms),
-    "lock_release": lambda m: LockRelease(m.name, m.owner, m.token),
+    "lock_release": lambda m: LockRelease(m.name, m.owner, m.token, m.attempt),
     "session_open": lambda m: SessionOpen(m.ttl_ms),
     "session_keep": lambda m: SessionKeep(m.session_id),
     "session_close": lambda m: SessionClose(m.session_id),

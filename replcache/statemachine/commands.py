@@ -95,6 +95,8 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class LockAcquire:
+    """`attempt` tells calls of the same owner apart (0: not told); the last one to ask has the place."""
+
     name: str
     owner: bytes
     ttl_ms: int
@@ -102,6 +104,7 @@ class LockAcquire:
     shared: bool = False
     permits: int = 1
     note: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +117,16 @@ class LockRenew:
 
 @dataclass(frozen=True, slots=True)
 class LockRelease:
-    """token=0: whatever this owner has, also its place in the queue."""
+    """token=0: whatever this owner has, also its place in the queue.
+
+    attempt != 0: only if that attempt was the owner's last. So what a caller left behind can be cleaned up
+    without taking the lock from the same owner, who has asked again meanwhile.
+    """
 
     name: str
     owner: bytes
     token: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from replcache.statemachine.entries import Entry, Row, as_optional_entry
 class EventKind(IntEnum):
     PUT = 1
     DELETE = 2
-    # Gone by time.
+    # Gone by time, or with its last counted read.
     EXPIRE = 3
     EVICT = 4
     # The expiry changed, not the value: version and mod_revision are the old ones.

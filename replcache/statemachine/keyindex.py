@@ -128,7 +128,8 @@ class KeyIndex:
         self._removed += count
         if self._removed >= FRESH_KEYS_MAX:
             paid, self._removed = self._removed, 0
-            self._advance(paid)
+            # More than for a new key: a table that empties must get rid of its index before removals end.
+            self._advance(4 * paid)
 
     def runs(self) -> list[Run]:
         """All runs as they are now; the lists never change."""

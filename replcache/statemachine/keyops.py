@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from replcache.statemachine.commands import Condition, Delete, Fence, Get, Set, Touch
 from replcache.statemachine.conditions import check_condition
 from replcache.statemachine.entries import (
+    IDLE,
+    META,
+    READS,
     Meta,
     Row,
     as_entry,
     as_optional_entry,
     earliest,
     make_meta,
+    slide,
     typed_meta,
 )
 from replcache.statemachine.events import EventKind
@@ -114,5 +118,23 @@ def with_expiry(old: Meta | None, clock_ms: int, ttl_ms: int, idle_ttl_ms: int) 
 
 
 def apply_get(machine: "StateMachine", writer: Writer, op: Get) -> GetResult:
+    """A read in the log: it lengthens a sliding life and uses up a counted read.
+
+    The answer is the entry as it was found: reads_left counts this read too, so 1 means that it was the last.
+    """
     row = writer.get(op.key)
+    if row is not None and (meta := row[META]) is not None and (meta[IDLE] or meta[READS]):
+        if meta[READS] == 1:
+            writer.remove(op.key, EventKind.EXPIRE)
+        else:
+            used = read_once(meta, writer.clock_ms)
+            writer.put(op.key, (row[0], row[1], row[2], row[3], used), EventKind.TOUCH)
     return GetResult(as_optional_entry(row), writer.settled_revision, writer.clock_ms)
+
+
+def read_once(meta: Meta, clock_ms: int) -> Meta:
+    """The meta after a read at `clock_ms` that was not the last counted one."""
+    slid = slide(meta, clock_ms)
+    assert slid is not None
+    left = max(meta[READS] - 1, 0)
+    return (slid[0], slid[1], slid[2], slid[3], left, slid[5], slid[6], slid[7])

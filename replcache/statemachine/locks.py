@@ -33,9 +33,12 @@ DESCRIBED_LOCKS_MAX: Final = 1000
 
 
 class Holder:
-    __slots__ = ("due_ms", "note", "shared", "token")
+    """`attempt` is the owner's last call that asked for the lock, 0: it did not say."""
 
-    def __init__(self, token: int, shared: bool, due_ms: int, note: str) -> None:
+    __slots__ = ("attempt", "due_ms", "note", "shared", "token")
+
+    def __init__(self, token: int, shared: bool, due_ms: int, note: str, attempt: int = 0) -> None:
+        self.attempt = attempt
         self.token = token
         self.shared = shared
         self.due_ms = due_ms
@@ -45,9 +48,10 @@ class Holder:
 class Waiter:
     """`ttl_ms` is what the grant will last; `due_ms` is when it stops waiting."""
 
-    __slots__ = ("due_ms", "note", "shared", "ttl_ms")
+    __slots__ = ("attempt", "due_ms", "note", "shared", "ttl_ms")
 
-    def __init__(self, shared: bool, ttl_ms: int, due_ms: int, note: str) -> None:
+    def __init__(self, shared: bool, ttl_ms: int, due_ms: int, note: str, attempt: int = 0) -> None:
+        self.attempt = attempt
         self.shared = shared
         self.ttl_ms = ttl_ms
         self.due_ms = due_ms
@@ -150,7 +154,7 @@ class LockTable:
         if op.owner in lock.waiters:
             return self._wait_again(op, lock)
         if not lock.waiters and lock.has_room(op.shared):
-            holder = self._grant(op.name, lock, op.owner, op.shared, op.ttl_ms, op.note)
+            holder = self._grant(op.name, lock, op.owner, op.shared, op.ttl_ms, op.note, op.attempt)
             return LockResult(holder.token, holder.token, op.ttl_ms)
         if op.wait_ms <= 0:
             return Refusal(RefusalCode.LOCK_BUSY, "the lock is held by another, and wait is 0")
@@ -159,7 +163,7 @@ class LockTable:
                 RefusalCode.QUOTA_EXCEEDED, f"{LOCK_WAITERS_MAX} are waiting for this lock already"
             )
         due_ms = self._turn.clock_ms + op.wait_ms
-        lock.waiters[op.owner] = Waiter(op.shared, op.ttl_ms, due_ms, op.note)
+        lock.waiters[op.owner] = Waiter(op.shared, op.ttl_ms, due_ms, op.note, op.attempt)
         self._waiter_timers.add(due_ms, (op.name, op.owner))
         return LockResult(0, self._turn.next_revision(), 0, len(lock.waiters))
 
@@ -167,6 +171,7 @@ class LockTable:
         """The same request again: the same token; the ttl starts anew."""
         if holder.shared != op.shared:
             return Refusal(RefusalCode.INVALID, "this owner holds the lock in the other mode")
+        holder.attempt = op.attempt
         self._extend(op.name, op.owner, holder, op.ttl_ms)
         return LockResult(holder.token, self._turn.next_revision(), op.ttl_ms)
 
@@ -179,6 +184,7 @@ class LockTable:
             return Refusal(RefusalCode.LOCK_BUSY, "the lock is held by another, and wait is 0")
         waiter.ttl_ms = op.ttl_ms
         waiter.note = op.note
+        waiter.attempt = op.attempt
         self._waiter_timers.cancel(waiter.due_ms, (op.name, op.owner))
         waiter.due_ms = self._turn.clock_ms + op.wait_ms
         self._waiter_timers.add(waiter.due_ms, (op.name, op.owner))
@@ -205,11 +211,11 @@ class LockTable:
         lock = self.locks.get(op.name)
         if lock is None:
             return ReleaseResult(False, self._turn.revision)
-        holder = lock.holders.get(op.owner)
-        if holder is not None and op.token in (0, holder.token):
+        holder, waiter = lock.holders.get(op.owner), lock.waiters.get(op.owner)
+        if holder is not None and op.token in (0, holder.token) and op.attempt in (0, holder.attempt):
             self._end_hold(op.name, op.owner, LockEventKind.RELEASED)
             released_at = self._turn.revision
-        elif op.token == 0 and op.owner in lock.waiters:
+        elif op.token == 0 and waiter is not None and op.attempt in (0, waiter.attempt):
             self._end_wait(op.name, op.owner)
             released_at = self._turn.next_revision()
         else:
@@ -256,10 +262,12 @@ class LockTable:
 
     # --- inside ---
 
-    def _grant(self, name: str, lock: Lock, owner: bytes, shared: bool, ttl_ms: int, note: str) -> Holder:
+    def _grant(
+        self, name: str, lock: Lock, owner: bytes, shared: bool, ttl_ms: int, note: str, attempt: int
+    ) -> Holder:
         due_ms = self._turn.clock_ms + ttl_ms
         token = self._turn.next_revision()
-        holder = lock.holders[owner] = Holder(token, shared, due_ms, note)
+        holder = lock.holders[owner] = Holder(token, shared, due_ms, note, attempt)
         self._tokens[token] = name
         self._holder_timers.add(due_ms, (name, owner))
         self._turn.events.append(LockEvent(token, LockEventKind.GRANTED, name, owner, token))
@@ -288,7 +296,7 @@ class LockTable:
             if not lock.has_room(waiter.shared):
                 return
             self._end_wait(name, owner)
-            self._grant(name, lock, owner, waiter.shared, waiter.ttl_ms, waiter.note)
+            self._grant(name, lock, owner, waiter.shared, waiter.ttl_ms, waiter.note, waiter.attempt)
         if not lock.holders:
             del self.locks[name]
 
@@ -303,8 +311,14 @@ class LockTable:
             (
                 name,
                 lock.permits,
-                [(owner, h.token, h.shared, h.due_ms, h.note) for owner, h in lock.holders.items()],
-                [(owner, w.shared, w.ttl_ms, w.due_ms, w.note) for owner, w in lock.waiters.items()],
+                [
+                    (owner, held.token, held.shared, held.due_ms, held.note, held.attempt)
+                    for owner, held in lock.holders.items()
+                ],
+                [
+                    (owner, waiting.shared, waiting.ttl_ms, waiting.due_ms, waiting.note, waiting.attempt)
+                    for owner, waiting in lock.waiters.items()
+                ],
             )
             for name, lock in sorted(self.locks.items())
         ]
@@ -313,12 +327,12 @@ class LockTable:
         """Fills an empty table."""
         for name, permits, holders, waiters in frozen:
             lock = self.locks[name] = Lock(permits)
-            for owner, token, shared, due_ms, note in holders:
-                lock.holders[owner] = Holder(token, shared, due_ms, note)
+            for owner, token, shared, due_ms, note, attempt in holders:
+                lock.holders[owner] = Holder(token, shared, due_ms, note, attempt)
                 self._tokens[token] = name
                 self._holder_timers.add(due_ms, (name, owner))
-            for owner, shared, ttl_ms, due_ms, note in waiters:
-                lock.waiters[owner] = Waiter(shared, ttl_ms, due_ms, note)
+            for owner, shared, ttl_ms, due_ms, note, attempt in waiters:
+                lock.waiters[owner] = Waiter(shared, ttl_ms, due_ms, note, attempt)
                 self._waiter_timers.add(due_ms, (name, owner))
 
     def check_invariants(self) -> None:
@@ -350,10 +364,10 @@ class LockTable:
         require(waiting == len(self._waiter_timers), f"{waiting} wait, {len(self._waiter_timers)} timers")
 
 
-# owner, token, shared, due_ms, note
-FrozenHolder = tuple[bytes, int, bool, int, str]
-# owner, shared, ttl_ms, due_ms, note
-FrozenWaiter = tuple[bytes, bool, int, int, str]
+# owner, token, shared, due_ms, note, attempt
+FrozenHolder = tuple[bytes, int, bool, int, str, int]
+# owner, shared, ttl_ms, due_ms, note, attempt
+FrozenWaiter = tuple[bytes, bool, int, int, str, int]
 # name, permits, holders, waiters
 FrozenLock = tuple[str, int, list[FrozenHolder], list[FrozenWaiter]]
 FrozenLocks = list[FrozenLock]
@@ -364,26 +378,28 @@ def write_lock(writer: PlainWriter, lock: FrozenLock) -> None:
     writer.text(name)
     writer.unsigned(permits)
     writer.unsigned(len(holders))
-    for owner, token, shared, due_ms, note in holders:
+    for owner, token, shared, due_ms, note, attempt in holders:
         writer.blob(owner)
         writer.unsigned(token)
         writer.flag(shared)
         writer.unsigned(due_ms)
         writer.text(note)
+        writer.unsigned(attempt)
     writer.unsigned(len(waiters))
-    for owner, shared, ttl_ms, due_ms, note in waiters:
+    for owner, shared, ttl_ms, due_ms, note, attempt in waiters:
         writer.blob(owner)
         writer.flag(shared)
         writer.unsigned(ttl_ms)
         writer.unsigned(due_ms)
         writer.text(note)
+        writer.unsigned(attempt)
 
 
 def read_lock(reader: PlainReader) -> FrozenLock:
     unsigned, blob, text, flag = reader.unsigned, reader.blob, reader.text, reader.flag
     name, permits = text(), unsigned()
-    holders = [(blob(), unsigned(), flag(), unsigned(), text()) for _ in range(unsigned())]
-    waiters = [(blob(), flag(), unsigned(), unsigned(), text()) for _ in range(unsigned())]
+    holders = [(blob(), unsigned(), flag(), unsigned(), text(), unsigned()) for _ in range(unsigned())]
+    waiters = [(blob(), flag(), unsigned(), unsigned(), text(), unsigned()) for _ in range(unsigned())]
     return name, permits, holders, waiters
 
 

@@ -5,13 +5,15 @@ then on the store keeps the old row of each key that changes (`saved`), once. Th
 table first and then looks whether an older one was saved: a writer saves before it writes, so the reader,
 also in another thread, sees each row as it was. Everything but rows is small and copied at once (shallowly).
 
-Stream: magic and version, then blocks of [kind u8][length u32 LE][payload in plain form], the last one END
-with the SHA-256 of all before it. Rows come in key order and everything else in a fixed order, so that equal
-state gives equal bytes: that digest is the state hash. Chunks are slices of the stream at any place.
+Stream: magic and version, then blocks of [kind u8][length u32][CRC32 u32][payload in plain form], the last
+one END with the SHA-256 of all before it. Rows come in key order and everything else in a fixed order, so
+that equal state gives equal bytes: that digest is the state hash. Chunks are slices of the stream at any
+place.
 """
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"replcache snapshot\n"
 VERSION: Final = 1
-_PREFIX = struct.Struct("<BI")
+_PREFIX = struct.Struct("<BII")
 # Rows and bytes in a block, about.
 BLOCK_ROWS: Final = 512
 BLOCK_BYTES: Final = 256 * 1024
@@ -166,7 +168,7 @@ class SnapshotView:
 
 
 def _block(kind: int, payload: bytes) -> bytes:
-    return _PREFIX.pack(kind, len(payload)) + payload
+    return _PREFIX.pack(kind, len(payload), zlib.crc32(payload)) + payload
 
 
 def _write_rows(keys: list[bytes], rows: list[Row]) -> bytes:
@@ -270,8 +272,11 @@ def _read_blocks(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     digest.update(head)
     while True:
         prefix = take(_PREFIX.size)
-        kind, size = _PREFIX.unpack(prefix)
+        kind, size, checksum = _PREFIX.unpack(prefix)
         payload = take(size)
+        # Before anything is made of it; the digest at the end can only say so when it is too late.
+        if zlib.crc32(payload) != checksum:
+            raise CorruptSnapshot(f"a block of kind {kind}, {size} bytes: its checksum does not fit")
         if kind == END:
             break
         digest.update(prefix)

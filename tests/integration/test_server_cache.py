@@ -9,6 +9,7 @@ from replcache.pb.v1 import common_pb2 as common
 from replcache.pb.v1.common_pb2 import Idempotency, ReadOptions
 from tests.helpers.fake_raft import CLUSTER_ID, FakeRaft
 from tests.helpers.serving import failure, serving, wire_error
+from tests.helpers.wait import async_wait_until
 
 
 def seconds(number: int) -> Duration:
@@ -259,3 +260,46 @@ async def test_session_read_waits_for_its_revision() -> None:
         reply = await waiting
         assert (reply.entry.value, reply.header.served_as) == (b"2", common.READ_LEVEL_SESSION)
         assert raft.rounds == 0
+
+
+async def test_counted_reads_are_exact_at_every_level() -> None:
+    async with serving() as one:
+        await one.cache.Set(pb.SetRequest(key=b"k", value=b"v", max_reads=4))
+        lefts = []
+        for request in (
+            pb.GetRequest(key=b"k"),
+            pb.GetRequest(key=b"k", read=ReadOptions(level=common.READ_LEVEL_ONE)),
+        ):
+            lefts.append((await one.cache.Get(request)).entry.reads_left)
+        many = await one.cache.BatchGet(pb.BatchGetRequest(keys=[b"k", b"none"]))
+        lefts.append(many.entries[0].reads_left)
+        columns = (await one.cache.Batch(pb.BatchRequest(get_columns={"keys": [b"k"]}))).get_columns
+        assert list(columns.values) == [b"v"]
+        assert lefts == [4, 3, 2]
+        assert not (await one.cache.Get(pb.GetRequest(key=b"k"))).HasField("entry")
+
+
+async def test_scanning_uses_up_no_counted_read() -> None:
+    async with serving() as one:
+        await one.cache.Set(pb.SetRequest(key=b"k", value=b"v", max_reads=1))
+        for _ in range(3):
+            assert len((await one.cache.Scan(pb.ScanRequest())).entries) == 1
+        assert (await one.cache.Get(pb.GetRequest(key=b"k"))).entry.value == b"v"
+
+
+async def test_sliding_expiry_starts_anew_with_reads_at_every_level() -> None:
+    """Reads are put into the log in batches; without them the entry goes after its idle ttl."""
+    async with serving() as one:
+        for key in (b"read", b"unread"):
+            await one.cache.Set(pb.SetRequest(key=key, value=b"v", idle_ttl=seconds(10)))
+        for _ in range(3):
+            one.raft.advance_ms(8_000)
+            proposed = len(one.raft.proposed)
+            request = pb.GetRequest(key=b"read", read=ReadOptions(level=common.READ_LEVEL_ONE))
+            for _ in range(5):
+                assert (await one.cache.Get(request)).entry.value == b"v"
+            await async_wait_until(
+                lambda before=proposed: len(one.raft.proposed) > before, what="the access is in the log"
+            )
+            assert len(one.raft.proposed) <= proposed + 2
+        assert not (await one.cache.Get(pb.GetRequest(key=b"unread"))).HasField("entry")

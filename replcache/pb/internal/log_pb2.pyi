@@ -213,7 +213,7 @@ class Get(_message.Message):
     def __init__(self, key: _Optional[bytes] = ...) -> None: ...
 
 class LockAcquire(_message.Message):
-    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note")
+    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note", "attempt")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +221,7 @@ class LockAcquire(_message.Message):
     SHARED_FIELD_NUMBER: _ClassVar[int]
     PERMITS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     ttl_ms: int
@@ -228,7 +229,8 @@ class LockAcquire(_message.Message):
     shared: bool
     permits: int
     note: str
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+    attempt: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class LockRenew(_message.Message):
     __slots__ = ("name", "owner", "token", "ttl_ms")
@@ -243,14 +245,16 @@ class LockRenew(_message.Message):
     def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class LockRelease(_message.Message):
-    __slots__ = ("name", "owner", "token")
+    __slots__ = ("name", "owner", "token", "attempt")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     token: int
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ...) -> None: ...
+    attempt: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
     __slots__ = ("ttl_ms",)

@@ -10,7 +10,18 @@ import pytest
 from replcache.errors import CorruptLog, StorageError
 from replcache.raft.disk import DiskFile, DiskFull, OpenMode, OsDisk, OsFile
 from replcache.raft.wal import Entry, Wal
-from replcache.raft.wal_format import SECTOR_BYTES, SEGMENT_HEADER_BYTES, record_bytes
+from replcache.raft.wal_format import (
+    ENTRY,
+    HARD_STATE,
+    SECTOR_BYTES,
+    SEGMENT_HEADER_BYTES,
+    TRUNCATE,
+    Record,
+    crc32c,
+    encode_record,
+    position_seed,
+    record_bytes,
+)
 
 SMALL_SEGMENT = 4096
 
@@ -168,6 +179,7 @@ def test_compaction_deletes_whole_segments_only(tmp_path: Path) -> None:
     assert again.base_index <= 200
     assert (again.term, again.voted_for) == (1, "n1"), "the hard state was in a deleted segment"
     again.align_to_snapshot(200, 1)
+    again.compact_to(200)
     assert content(again) == expected
 
 
@@ -188,7 +200,29 @@ def test_a_segment_with_live_entries_is_kept_although_the_next_one_starts_lower(
         wal.close()
         wal = open_wal(tmp_path, segment_bytes=SMALL_SEGMENT)
         wal.align_to_snapshot(floor, 1 if floor < 40 else 2)
+        wal.compact_to(floor)
         assert content(wal) == expected
+
+
+def test_segments_of_truncated_entries_are_deleted_although_their_indexes_are_high(tmp_path: Path) -> None:
+    wal = filled(tmp_path, 400, segment_bytes=SMALL_SEGMENT)
+    wal.set_hard_state(2, None)
+    wal.truncate_from(40)
+    wal.append(entries(40, 10, term=2))
+    wal.sync()
+    wal.compact_to(45)
+    wal.sync()
+    assert len(segment_files(tmp_path)) == 1
+
+
+def test_reset_below_the_end_of_a_pending_append_counts_no_entry_durable(tmp_path: Path) -> None:
+    wal = filled(tmp_path, 4)
+    wal.append(entries(5, 6))
+    wal.set_hard_state(2, None)
+    wal.reset(8, 2)
+    wal.sync()
+    assert (wal.last_index, wal.durable_index) == (8, 8)
+    wal.check_invariants()
 
 
 def test_reset_drops_everything_and_survives_reopening(tmp_path: Path) -> None:
@@ -206,7 +240,7 @@ def test_reset_drops_everything_and_survives_reopening(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("index", "term", "base", "last"),
-    [(5, 1, 5, 10), (10, 1, 10, 10), (12, 1, 12, 12), (8, 2, 8, 8), (12, 9, 12, 12)],
+    [(0, 0, 0, 10), (5, 1, 0, 10), (10, 1, 0, 10), (12, 1, 12, 12), (8, 2, 8, 8), (12, 9, 12, 12)],
 )
 def test_align_to_snapshot_keeps_entries_that_connect(
     tmp_path: Path, index: int, term: int, base: int, last: int
@@ -216,7 +250,8 @@ def test_align_to_snapshot_keeps_entries_that_connect(
     if term == 2:
         wal.set_hard_state(2, None)
     wal.align_to_snapshot(index, term)
-    assert (wal.base_index, wal.base_term, wal.last_index) == (base, term, last)
+    assert (wal.base_index, wal.last_index) == (base, last)
+    assert wal.base_term == (term if base else 0)
     assert wal.term >= term
     wal.sync()
     expected = content(wal)
@@ -321,6 +356,62 @@ def test_missing_or_foreign_segments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorruptLog, match="incarnation"):
         open_wal(tmp_path, owner=7)
     assert open_wal(tmp_path).last_index == 400
+
+
+def test_segment_of_another_history_is_refused(tmp_path: Path) -> None:
+    """Same directory, same number, same sizes: an older copy of the file was put back."""
+    for name, vote in (("a", "n1"), ("b", "n2")):
+        wal = open_wal(tmp_path / name, segment_bytes=SMALL_SEGMENT)
+        wal.set_hard_state(1, vote)
+        wal.append(entries(1, 200))
+        wal.sync()
+        wal.close()
+    ours, theirs = segment_files(tmp_path / "a")[1], segment_files(tmp_path / "b")[1]
+    ours.write_bytes(theirs.read_bytes())
+    with pytest.raises(CorruptLog, match="does not continue"):
+        open_wal(tmp_path / "a", segment_bytes=SMALL_SEGMENT)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        (ENTRY, 0, 5, 1, b"a gap"),
+        (ENTRY, 0, 4, 9, b"newer than the current term"),
+        (HARD_STATE, 0, 0, 0, b""),
+        (TRUNCATE, 0, 9, 1, b""),
+        (99, 0, 4, 1, b"unknown"),
+    ],
+)
+def test_record_with_good_checksum_that_does_not_fit_is_refused(tmp_path: Path, record: Record) -> None:
+    filled(tmp_path, 3).close()
+    (path,) = segment_files(tmp_path)
+    data = bytearray(path.read_bytes())
+    end = SEGMENT_HEADER_BYTES + record_bytes(2) + 3 * record_bytes(20)
+    encoded = b"".join(encode_record(position_seed(0, 1), end, 0, record))
+    data[end : end + len(encoded)] = encoded
+    path.write_bytes(data)
+    with pytest.raises(CorruptLog, match="does not fit"):
+        open_wal(tmp_path)
+
+
+def test_interrupted_roll_leaves_nothing_behind(tmp_path: Path) -> None:
+    filled(tmp_path, 3).close()
+    leftover = tmp_path / "wal" / "0000000000000002.wal.tmp"
+    leftover.write_bytes(b"half a header")
+    assert open_wal(tmp_path).last_index == 3
+    assert not leftover.exists()
+
+
+def test_log_of_a_newer_program_is_refused_without_advice_to_throw_it_away(tmp_path: Path) -> None:
+    filled(tmp_path, 3).close()
+    (path,) = segment_files(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[8] = 2
+    data[SECTOR_BYTES - 4 : SECTOR_BYTES] = crc32c(bytes(data[: SECTOR_BYTES - 4])).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match="version 2") as caught:
+        open_wal(tmp_path)
+    assert not isinstance(caught.value, CorruptLog)
 
 
 def test_missing_log_is_refused_when_it_must_exist(tmp_path: Path) -> None:
@@ -436,4 +527,5 @@ def test_full_disk_is_relieved_by_compaction(tmp_path: Path) -> None:
     wal.close()
     again = open_wal(tmp_path, segment_bytes=SMALL_SEGMENT)
     again.align_to_snapshot(300, 1)
+    again.compact_to(300)
     assert content(again) == expected
