@@ -95,9 +95,12 @@ class NodePeers:
         )
 
     def _is_member(self, name: str, _incarnation: int) -> bool:
-        """Whoever proved to be of this cluster may talk. A node that missed the change of members that brought
-        the present leader in does not know it, and would be cut off for good if it refused; the engine takes
-        nothing but a leader's messages from a node that is not in its configuration."""
+        """Whoever proved to be of this cluster may talk.
+
+        A node that missed the change of members that brought the present leader in does not know it, and
+        would be cut off for good if it refused. The engine takes nothing but a leader's messages from a node
+        that is not in its configuration.
+        """
         return name in self._addresses() or len(self._learned) < LEARNED_PEERS_MAX
 
     def _addresses(self) -> dict[str, str]:

@@ -238,9 +238,7 @@ class _Try:
         call = self.call
         if self._is_opening and isinstance(error, OutcomeUnknown):
             error = Unavailable("the session may be open, but its id is not known")
-        decision = decide(
-            error, is_write=call.is_write, maybe_executed=self.maybe_executed, can_split=False
-        )
+        decision = decide(error, is_write=call.is_write, maybe_executed=self.maybe_executed, can_split=False)
         if isinstance(error, OutcomeUnknown) and call.is_write:
             self.maybe_executed = True
         is_safe = not (self.maybe_executed and self.protection == "none")

@@ -115,7 +115,9 @@ class Ledger:
     def _check_never(self, operations: tuple[Operation, ...]) -> None:
         """What ended as certainly not executed must never be seen; what was appended once, not twice."""
         never = {
-            (op.key, _written(op)) for op in operations if op.outcome is Outcome.FAIL and _written(op) is not None
+            (op.key, _written(op))
+            for op in operations
+            if op.outcome is Outcome.FAIL and _written(op) is not None
         }
         for op in operations:
             for value in _seen(op):

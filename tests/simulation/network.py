@@ -119,9 +119,7 @@ class Network:
             return  # it dials and is dialled when it starts
         is_cut = connection.is_refused or connection.is_stalled
         if is_cut or not source.knows(target.name):
-            self._schedule(
-                self._now() + RECONNECT_S * (1.0 + self._rng.random()), self._connect, connection
-            )
+            self._schedule(self._now() + RECONNECT_S * (1.0 + self._rng.random()), self._connect, connection)
             return
         connection.is_up = True
         connection.epoch += 1
@@ -140,9 +138,7 @@ class Network:
         source = self._endpoint(connection.source)
         if source is not None:
             source.on_peer_down(connection.target)
-            self._schedule(
-                self._now() + RECONNECT_S * (1.0 + self._rng.random()), self._connect, connection
-            )
+            self._schedule(self._now() + RECONNECT_S * (1.0 + self._rng.random()), self._connect, connection)
 
     # --- messages ------------------------------------------------------------------------------------------
 

@@ -214,9 +214,7 @@ class Operations:
             def convert(result: CommandResult) -> Any:
                 return not isinstance(last_result(result), Refusal)
 
-            return Call(
-                "touch", [("touch", key, ttl_ms)], (Touch(key.encode(), ttl_ms),), to_output=convert
-            )
+            return Call("touch", [("touch", key, ttl_ms)], (Touch(key.encode(), ttl_ms),), to_output=convert)
         value = self._unique()
         return Call(
             "ttl", [("write", key, (value, ttl_ms))], (Set(key.encode(), b"%d" % value, ttl_ms=ttl_ms),)

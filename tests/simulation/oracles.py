@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DIGEST_EVERY = 8
 
 
-class Violation(Exception):  # noqa: N818 - the name of the thing
+class Violation(Exception):
     """A promise was broken. `kind` groups findings: the same kind may have many texts."""
 
     def __init__(self, kind: str, text: str) -> None:
@@ -160,7 +160,8 @@ class Oracles:
         if commit >= len(self._committed):
             self._fail(
                 "snapshot of uncommitted",
-                f"{process.name} holds {commit} as committed, nobody committed behind {len(self._committed) - 1}",
+                f"{process.name} holds {commit} as committed, nobody committed behind "
+                f"{len(self._committed) - 1}",
             )
         seen.commit = commit
 
@@ -191,7 +192,10 @@ class Oracles:
         if engine.applied_index < seen.applied:
             self._fail("applied goes back", f"{process.name}: {seen.applied} -> {engine.applied_index}")
         if engine.machine.revision < seen.revision:
-            self._fail("state goes back", f"{process.name}: revision {seen.revision} -> {engine.machine.revision}")
+            self._fail(
+                "state goes back",
+                f"{process.name}: revision {seen.revision} -> {engine.machine.revision}",
+            )
         if engine.machine is not seen.machine:
             self._compare_digest(process)
         seen.applied, seen.machine = engine.applied_index, engine.machine

@@ -313,7 +313,7 @@ class Process:
             while heap and heap[0][0] <= reached:
                 heapq.heappop(heap)[2](None)
 
-    # --- snapshots: the product's SnapshotJobs, its threads as events ----------------------------------------
+    # --- snapshots: the product's SnapshotJobs, its threads as events --------------------------------
 
     def kick(self) -> None:
         self._want_turn()

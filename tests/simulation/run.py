@@ -1,4 +1,4 @@
-"""Runs schedules: `python -m tests.simulation.run --seeds 1000 --jobs 2`, or one seed with `--seed S --trace`.
+"""Runs schedules: `python -m tests.simulation.run --seeds 1000 --jobs 2`, or one with `--seed S --trace`.
 
 Prints progress, schedules per minute and a summary; every failure with the one command that repeats it.
 Exit code 1 when a schedule broke a promise.

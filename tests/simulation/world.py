@@ -22,7 +22,6 @@ from replcache.raft.port import Member
 from replcache.raft.wal import Wal
 from tests.helpers.sim_disk import PowerCut, SimDisk
 from tests.simulation.clients import Client
-
 from tests.simulation.faults import Faults
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Network
@@ -294,7 +293,8 @@ class World:
             raise Violation("not settled", self.describe())
 
     def leader(self) -> Process | None:
-        leaders = [n.process for n in self.nodes.values() if n.process is not None and n.process.engine.is_leader]
+        processes = [n.process for n in self.nodes.values() if n.process is not None]
+        leaders = [process for process in processes if process.engine.is_leader]
         return max(leaders, key=lambda p: p.engine.term, default=None)
 
     def _has_leader(self) -> bool:
@@ -344,7 +344,8 @@ class World:
 def quiet_logs() -> Iterator[None]:
     """The product's log lines go nowhere: a run has its own trace."""
     before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False)
+    only_critical = structlog.make_filtering_bound_logger(50)
+    structlog.configure(wrapper_class=only_critical, cache_logger_on_first_use=False)
     try:
         yield
     finally:
