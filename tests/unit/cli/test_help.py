@@ -5,7 +5,11 @@ import typer.testing
 
 from replcache.cli.main import app
 
-COMMANDS = ["serve", "config", "version", "get", "set", "update", "incr", "del", "touch", "scan", "lock", "locks", "status", "members", "transfer", "cluster", "certs"]  # fmt: skip
+COMMANDS = [
+    *("serve", "config", "version"),
+    *("get", "set", "update", "incr", "del", "touch", "scan"),
+    *("lock", "locks", "status", "members", "transfer", "cluster", "certs"),
+]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
 
