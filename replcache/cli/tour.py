@@ -3,6 +3,8 @@
 Each step prints what it did and how long it took, and raises when the answer is not the promised one.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
