@@ -30,10 +30,16 @@ from replcache.raft.wal_recovery import RecoveredLog, SegmentInfo
 
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
-    """owner: incarnation of the data directory. segment_bytes: size at which a new segment is begun.
-    allocate_bytes: room that is reserved ahead (a sync that doesn't move the end of the file is cheaper:
-    110 -> 75 us for 200 bytes on ext4). sync: False leaves durability to the system's write-back; then a power
-    loss may also leave a log that is refused, because later groups reached the disk before earlier ones."""
+    """How the log is written.
+
+    Attributes:
+        owner: incarnation of the data directory.
+        segment_bytes: size at which a new segment is begun.
+        allocate_bytes: room that is reserved ahead, because a sync that doesn't move the end of the file is
+            cheaper (110 -> 75 us for 200 bytes on ext4).
+        sync: False leaves durability to the system's write-back; then a power loss may even leave a log that
+            is refused, because later groups reached the disk before earlier ones.
+    """
 
     owner: int
     segment_bytes: int
