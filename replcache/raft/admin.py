@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from replcache.errors import NotApplied, OutcomeUnknown, Refused, ReplcacheError
-from replcache.raft.membership import changed
+from replcache.raft.membership import Configuration, changed, quorum
 from replcache.raft.messages import AdminReply, AdminRequest
 from replcache.raft.port import Member
 
@@ -63,7 +63,25 @@ class Admin:
         engine = self._engine
         if not self._may_change:
             raise NotApplied("another membership change is under way, try again", retry_after_s=0.2)
-        return engine.append_configuration(changed(engine.configurations.current, action, member))
+        members = changed(engine.configurations.current, action, member)
+        if action in ("promote", "remove"):
+            self._require_quorum(action, member, members)
+        return engine.append_configuration(members)
+
+    def _require_quorum(self, action: str, member: Member, members: Configuration) -> None:
+        """Refuses a change after which the voters that are there now could not decide anything any more.
+
+        A voter that lost its disk and was not taken in again yet counts as absent: removing a good one then
+        could leave a cluster that never elects a leader again.
+        """
+        engine = self._engine
+        voters = [m.name for m in members if m.voter]
+        present = [n for n in voters if n == engine.name or engine.is_reachable_member(n)]
+        if len(present) < quorum(len(voters)):
+            raise Refused(
+                f"{action} {member.name}: of the {len(voters)} voters that would be left only "
+                f"{', '.join(present) or 'none'} can be reached"
+            )
 
     @property
     def _may_change(self) -> bool:

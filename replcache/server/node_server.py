@@ -6,7 +6,7 @@ that reaches the node over a socket. The process around it is in app.py.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import grpc
@@ -25,7 +25,7 @@ from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
 from replcache.server.health import Health
-from replcache.server.http import HttpPort, reload_certificates
+from replcache.server.http import HttpPort, Page, reload_certificates
 from replcache.server.interceptors import CallBoundary
 from replcache.server.lock_waits import LockWaits
 from replcache.server.pipeline import Pipeline
@@ -70,8 +70,15 @@ class Server:
     """
 
     def __init__(
-        self, config: ServerConfig, port: RaftPort, clock: Clock, metrics: Metrics, rng: random.Random
+        self,
+        config: ServerConfig,
+        port: RaftPort,
+        clock: Clock,
+        metrics: Metrics,
+        rng: random.Random,
+        actions: Mapping[str, Page] | None = None,
     ) -> None:
+        """actions: more POST pages of the HTTP port."""
         self._config = config
         self._port = port
         self._clock = clock
@@ -83,7 +90,7 @@ class Server:
         self._waits = LockWaits()
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
-        self._http = HttpPort(port, metrics, self._stopping)
+        self._http = HttpPort(port, metrics, self._stopping, actions=actions)
         self._grpc: grpc.aio.Server | None = None
         self.grpc_address = ""
         self.http_address = ""

@@ -63,16 +63,21 @@ class WalMachine(RuleBasedStateMachine):
             self.wal.set_hard_state(self.wal.term, "n3")
             self.model.set_hard_state(self.wal.term, "n3")
 
-    @precondition(lambda self: self.wal.last_index > self.wal.base_index)
+    @property
+    def floor(self) -> int:
+        """What is in the log up to here is in a snapshot: committed, and never truncated."""
+        return max(self.wal.base_index, self.model.snapshot[0])
+
+    @precondition(lambda self: self.wal.last_index > self.floor)
     @rule(data=st.data())
     def truncate(self, data: st.DataObject) -> None:
-        index = data.draw(st.integers(self.wal.first_index, self.wal.last_index + 1))
+        index = data.draw(st.integers(self.floor + 1, self.wal.last_index + 1))
         self.wal.truncate_from(index)
         self.model.truncate_from(index)
 
     @rule(data=st.data())
     def compact(self, data: st.DataObject) -> None:
-        index = data.draw(st.integers(self.wal.base_index, self.wal.last_index))
+        index = data.draw(st.integers(self.floor, self.wal.last_index))
         # A snapshot is taken of what is applied, and nobody applies what may still be replaced: a truncation
         # below a snapshot never happens in Raft, and the log refuses it.
         self.model.snapshot_made(index)
