@@ -1,4 +1,4 @@
-"""What the Python client costs: operations a second and CPU time for each, against a server that does nothing.
+"""What the Python client costs: operations a second and CPU time of each, with a server that does nothing.
 
 The fake server runs in a process of its own; CPU times are those of the client's process alone, so they hold
 on a busy machine too. Run: python -m benchmarks.client_path [--seconds 3] [--delay-ms 2]
@@ -95,9 +95,8 @@ async def idle_latency(address: str, calls: int) -> None:
                 found["unary get"].append(time.perf_counter() - start)
     for name, times in found.items():
         times.sort()
-        print(
-            f"{name:34} p50 {statistics.median(times) * 1e6:.0f} us, p90 {times[calls * 9 // 10] * 1e6:.0f} us"
-        )
+        p50, p90 = statistics.median(times) * 1e6, times[calls * 9 // 10] * 1e6
+        print(f"{name:34} p50 {p50:.0f} us, p90 {p90:.0f} us")
 
 
 async def asynchronous(address: str, seconds: float) -> None:
