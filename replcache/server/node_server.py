@@ -96,18 +96,28 @@ class Server:
         self.http_address = ""
 
     async def start(self) -> None:
-        """Opens the ports. Raises ConfigError when an address or a certificate can't be used."""
+        """Opens the ports.
+
+        Raises:
+            ConfigError: an address or a certificate can't be used; whatever was opened is closed again.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(0.0)
+            raise
+
+    async def _start(self) -> None:
         config, port, clock = self._config, self._port, self._clock
         started_at = clock.now()
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
-        server = grpc.aio.server(options=grpc_options(config))
+        server = self._grpc = grpc.aio.server(options=grpc_options(config))
         self._add_services(server, started_at)
         tls = _tls_files(config)
         self.grpc_address = _listen(server, config.grpc_listen, tls)
         await self._health.update()
         await server.start()
-        self._grpc = server
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
         if config.http_listen:
