@@ -293,7 +293,8 @@ class KeyModel:
         value = str(total).encode()
         if item is None:
             hard = self.clock + op.ttl_ms if op.ttl_ms else 0
-            self.items[op.key] = Item(value, "", revision, revision, 1, hard, 0, self.clock, 0, ())
+            kind = "application/json"
+            self.items[op.key] = Item(value, kind, revision, revision, 1, hard, 0, self.clock, 0, ())
             return ("incremented", total, 1)
         item.value, item.mod, item.version, item.last_access = value, revision, item.version + 1, self.clock
         return ("incremented", total, item.version)
