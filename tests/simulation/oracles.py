@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from replcache.raft.library_frame import LEADER
 from replcache.raft.messages import AppendReply, RequestVote, VoteReply
 from replcache.statemachine.machine import Applied
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimNode, World
 
 # Every so many log entries the whole state of the nodes is compared, not only their results.
-DIGEST_EVERY = 8
+DIGEST_EVERY = 16
+
+_TERM, _ROLE = "_SyncObj__raftCurrentTerm", "_SyncObj__raftState"
+_COMMIT, _APPLIED = "_SyncObj__raftCommitIndex", "_SyncObj__raftLastApplied"
 
 
 class Violation(Exception):
@@ -117,23 +121,24 @@ class Oracles:
         seen = self._seen.get(process.name)
         if seen is None:
             return
-        engine, wal = process.engine, process.storage.wal
-        if engine.term != seen.term:
-            if engine.term < seen.term:
-                self._fail("term goes back", f"{process.name}: {seen.term} -> {engine.term}")
-            seen.term = engine.term
+        # The library's own attributes, read without descriptors: this runs after every event.
+        state = vars(process.engine)
+        term, commit, applied = state[_TERM], state[_COMMIT], state[_APPLIED]
+        if term != seen.term:
+            if term < seen.term:
+                self._fail("term goes back", f"{process.name}: {seen.term} -> {term}")
+            seen.term = term
             seen.is_leader = False
-        if engine.commit_index != seen.commit:
+        if commit != seen.commit:
             self._commit_moved(process, seen)
-        if engine.applied_index != seen.applied or engine.machine is not seen.machine:
+        if applied != seen.applied or state["machine"] is not seen.machine:
             self._applied_moved(process, seen)
-        if not engine.applied_index <= engine.commit_index <= wal.last_index:
+        if not applied <= commit <= process.storage.wal.last_index:
             self._fail(
                 "index order",
-                f"{process.name}: applied {engine.applied_index}, commit {engine.commit_index}, "
-                f"last {wal.last_index}",
+                f"{process.name}: applied {applied}, commit {commit}, last {process.storage.wal.last_index}",
             )
-        if engine.is_leader and not seen.is_leader:
+        if state[_ROLE] == LEADER and not seen.is_leader:
             seen.is_leader = True
             self._new_leader(process)
 
