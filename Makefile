@@ -30,12 +30,12 @@ help: ## what can be made
 $(VENV)/.installed: pyproject.toml
 	@scripts/make_venv.sh $(VENV) $(PYTHON)
 	@echo "installing replcache into $(VENV)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[certs]'
+	@$(VENV)/bin/python -m pip install --quiet --use-pep517 --disable-pip-version-check -e '.[certs]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing the tools for tests and checks into $(VENV)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(VENV)/bin/python -m pip install --quiet --use-pep517 --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 install: $(RUNTIME) ## make .venv and install replcache into it

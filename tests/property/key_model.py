@@ -139,8 +139,18 @@ class KeyModel:
                 item.idle, item.last_access = op.idle_ttl_ms, self.clock
                 return True, ("touched", item.version)
             case Get():
-                return False, ("got", None if item is None else (item.value, item.version))
+                return self.get(op, item), ("got", None if item is None else (item.value, item.version))
         raise AssertionError(op)
+
+    def get(self, op: Get, item: Item | None) -> bool:
+        """A read in the log is an access, and may be a counted one."""
+        if item is None or not (item.idle or item.reads):
+            return False
+        item.last_access = self.clock
+        if item.reads == 1:
+            del self.items[op.key]
+        item.reads = max(item.reads - 1, 0)
+        return True
 
     def check(self, condition: Condition | None, fence: object, item: Item | None) -> None:
         if fence is not None:

@@ -111,9 +111,10 @@ acquires = st.builds(
     st.booleans(),
     st.sampled_from([1, 1, 1, 2, 3]),
     st.sampled_from(["", "note"]),
+    st.integers(0, 2),
 )
 renews = st.builds(LockRenew, names, owners, st.integers(0, 12), lock_ttls)
-releases = st.builds(LockRelease, names, owners, st.integers(0, 12))
+releases = st.builds(LockRelease, names, owners, st.integers(0, 12), st.integers(0, 2))
 session_ids = st.integers(0, 8)
 session_ops = st.one_of(
     st.builds(SessionOpen, st.sampled_from([1, 100, 10_000])),

@@ -148,5 +148,5 @@ class AgainstModel(RuleBasedStateMachine):
             assert next_due is None
 
 
-AgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+AgainstModel.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
 TestAgainstModel = AgainstModel.TestCase
