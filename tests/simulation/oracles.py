@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from replcache.raft.library_frame import LEADER
-from replcache.raft.messages import AppendReply, RequestVote, VoteReply
+from replcache.raft.messages import AppendReply, PreVote, RequestVote, VoteReply
 from replcache.statemachine.machine import Applied
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Oracles:
         self._results: dict[int, int] = {}
         self._digests: dict[int, bytes] = {}
         self._snapshots: dict[str, int] = {}
+        # (node, incarnation) -> highest term in any message of its.
+        self._told_terms: dict[tuple[str, int], int] = {}
         # When (global time) which revision was first applied anywhere.
         self._revision_times: list[float] = [0.0]
         self._revisions: list[int] = [0]
@@ -94,7 +96,35 @@ class Oracles:
         self._seen[process.name] = _Seen(process)
         wal = process.storage.wal
         wal.check_invariants()
+        self._check_kept(process)
         self._watch_log(process, wal.base_index + 1)
+
+    def _check_kept(self, process: "Process") -> None:
+        """What the last life had on the disk, and what it had told others, is still there."""
+        wal, before = process.storage.wal, process.node.last_log
+        told = self._told_terms.get((process.name, process.incarnation), 0)
+        if wal.term < told:
+            self._fail("term forgotten", f"{process.name} starts with term {wal.term}, had told {told}")
+        voted = self._votes.get((process.name, process.incarnation, wal.term))
+        if voted is not None and wal.voted_for != voted:
+            self._fail(
+                "vote forgotten",
+                f"{process.name} starts with a vote for {wal.voted_for} in term {wal.term}, had told {voted}",
+            )
+        if before is None or process.node.is_fresh:
+            return
+        for index in range(max(before.base_index, wal.base_index) + 1, before.durable_index + 1):
+            if wal.term_at(index) != before.term_at(index):
+                self._fail(
+                    "durable entry lost",
+                    f"{process.name} starts with term {wal.term_at(index)} at {index}, had "
+                    f"{before.term_at(index)} durable; log {wal.base_index}..{wal.last_index}",
+                )
+        if before.durable_index > wal.last_index:
+            self._fail(
+                "durable entry lost",
+                f"{process.name} starts with a log up to {wal.last_index}, {before.durable_index} was durable",
+            )
 
     def on_stopped(self, process: "Process") -> None:
         self._seen.pop(process.name, None)
@@ -257,6 +287,11 @@ class Oracles:
     def on_send(self, process: "Process", peer: str, message: Any) -> None:
         """What leaves a node binds it."""
         wal = process.storage.wal
+        term = getattr(message, "term", 0)
+        if term and not isinstance(message, PreVote):
+            key = (process.name, process.incarnation)
+            if term > self._told_terms.get(key, 0):
+                self._told_terms[key] = term
         if isinstance(message, VoteReply) and message.granted:
             self._vote(process, peer, message.term)
         elif isinstance(message, RequestVote):

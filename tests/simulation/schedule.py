@@ -142,6 +142,7 @@ OPERATION_KINDS = (
     "session",
     "batch",
     "delete",
+    "burst",
 )
 
 
