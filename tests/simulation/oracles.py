@@ -123,7 +123,7 @@ class Oracles:
         if before.durable_index > wal.last_index:
             self._fail(
                 "durable entry lost",
-                f"{process.name} starts with a log up to {wal.last_index}, {before.durable_index} was durable",
+                f"{process.name} starts with a log up to {wal.last_index}, had {before.durable_index}",
             )
 
     def on_stopped(self, process: "Process") -> None:
