@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from replcache.errors import NoLeader, NotApplied, OutcomeUnknown, Overloaded, ReplcacheError
-from replcache.statemachine import codec
+from replcache.statemachine.codec import encode_group
 from replcache.statemachine.commands import Command, Group
 from replcache.statemachine.results import CommandResult
 
@@ -118,9 +118,7 @@ class Proposals:
             self._sequence += 1
             commands = tuple(waiting.command for waiting in take)
             done_below = next(iter(self._in_flight), self._sequence)
-            payload = codec.encode_group(
-                Group(self._origin, self._boot, self._sequence, done_below, commands)
-            )
+            payload = encode_group(Group(self._origin, self._boot, self._sequence, done_below, commands))
             group = _InFlight(self._sequence, payload, take, live=len(take))
             for waiting in take:
                 waiting.group = group

@@ -6,7 +6,7 @@ that reaches the node over a socket. The process around it is in app.py.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import grpc
@@ -25,7 +25,7 @@ from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
 from replcache.server.health import Health
-from replcache.server.http import HttpPort, reload_certificates
+from replcache.server.http import HttpPort, Page, reload_certificates
 from replcache.server.interceptors import CallBoundary
 from replcache.server.lock_waits import LockWaits
 from replcache.server.pipeline import Pipeline
@@ -70,8 +70,15 @@ class Server:
     """
 
     def __init__(
-        self, config: ServerConfig, port: RaftPort, clock: Clock, metrics: Metrics, rng: random.Random
+        self,
+        config: ServerConfig,
+        port: RaftPort,
+        clock: Clock,
+        metrics: Metrics,
+        rng: random.Random,
+        actions: Mapping[str, Page] | None = None,
     ) -> None:
+        """actions: more POST pages of the HTTP port."""
         self._config = config
         self._port = port
         self._clock = clock
@@ -83,24 +90,34 @@ class Server:
         self._waits = LockWaits()
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
-        self._http = HttpPort(port, metrics, self._stopping)
+        self._http = HttpPort(port, metrics, self._stopping, actions=actions)
         self._grpc: grpc.aio.Server | None = None
         self.grpc_address = ""
         self.http_address = ""
 
     async def start(self) -> None:
-        """Opens the ports. Raises ConfigError when an address or a certificate can't be used."""
+        """Opens the ports.
+
+        Raises:
+            ConfigError: an address or a certificate can't be used; whatever was opened is closed again.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(0.0)
+            raise
+
+    async def _start(self) -> None:
         config, port, clock = self._config, self._port, self._clock
         started_at = clock.now()
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
-        server = grpc.aio.server(options=grpc_options(config))
+        server = self._grpc = grpc.aio.server(options=grpc_options(config))
         self._add_services(server, started_at)
         tls = _tls_files(config)
         self.grpc_address = _listen(server, config.grpc_listen, tls)
         await self._health.update()
         await server.start()
-        self._grpc = server
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
         if config.http_listen:

@@ -15,6 +15,7 @@ from replcache.statemachine.commands import (
     Fence,
     Get,
     Increment,
+    InvalidateTags,
     LockAcquire,
     LockRelease,
     LockRenew,
@@ -201,6 +202,10 @@ def _fill_get(op: Get, m: pb.Get) -> None:
     m.key = op.key
 
 
+def _fill_invalidate_tags(op: InvalidateTags, m: pb.InvalidateTags) -> None:
+    m.tags.extend(op.tags)
+
+
 # --- locks ---
 
 
@@ -273,6 +278,7 @@ FILLERS: Final[dict[type, tuple[str, Callable[[Any, Any], None]]]] = {
     SessionOpen: ("session_open", _fill_session_open),
     SessionKeep: ("session_keep", _fill_session_keep),
     SessionClose: ("session_close", _fill_session_close),
+    InvalidateTags: ("invalidate_tags", _fill_invalidate_tags),
 }
 # Field of pb.Op -> decoder.
 DECODERS: Final[dict[str | None, Callable[[pb.Op], Op]]] = {
@@ -288,4 +294,5 @@ DECODERS: Final[dict[str | None, Callable[[pb.Op], Op]]] = {
     "session_open": lambda op: SessionOpen(op.session_open.ttl_ms),
     "session_keep": lambda op: SessionKeep(op.session_keep.session_id),
     "session_close": lambda op: SessionClose(op.session_close.session_id),
+    "invalidate_tags": lambda op: InvalidateTags(tuple(op.invalidate_tags.tags)),
 }

@@ -94,6 +94,13 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
+class InvalidateTags:
+    """Everything that has one of the tags is gone at once, however much it is."""
+
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LockAcquire:
     """`attempt` tells calls of the same owner apart (0: not told); the last one to ask has the place."""
 
@@ -157,6 +164,7 @@ Op = (
     | SessionOpen
     | SessionKeep
     | SessionClose
+    | InvalidateTags
 )
 
 

@@ -19,6 +19,8 @@ class EventKind(IntEnum):
     EVICT = 4
     # The expiry changed, not the value: version and mod_revision are the old ones.
     TOUCH = 5
+    # One of its tags was invalidated.
+    INVALIDATE = 6
 
 
 class LockEventKind(IntEnum):
@@ -94,10 +96,26 @@ class LockEvent:
         return self.revision
 
 
-AnyEvent = Event | PutBatch | LockEvent
+@dataclass(frozen=True, slots=True)
+class TagEvent:
+    """All that had the tag is gone as of this revision; each key's own event follows, maybe some entries
+    later
+    (`count` of them, less what had died otherwise)."""
+
+    revision: int
+    tag: str
+    count: int
+
+    @property
+    def last_revision(self) -> int:
+        return self.revision
 
 
-def expand(events: Iterable[AnyEvent]) -> Iterator[Event | LockEvent]:
+SingleEvent = Event | LockEvent | TagEvent
+AnyEvent = SingleEvent | PutBatch
+
+
+def expand(events: Iterable[AnyEvent]) -> Iterator[SingleEvent]:
     """The events one by one; those of an atomic batch share their revision."""
     put = EventKind.PUT
     for event in events:

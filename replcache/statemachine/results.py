@@ -82,6 +82,15 @@ class GetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CountResult:
+    """How many entries an operation on many met. `more`: it stopped at its limit, send it again."""
+
+    count: int
+    revision: int
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LockResult:
     """token 0: queued (position counts from 1)."""
 
@@ -118,6 +127,7 @@ OpResult = (
     | LockResult
     | ReleaseResult
     | SessionResult
+    | CountResult
 )
 
 

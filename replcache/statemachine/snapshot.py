@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from replcache.constants import SNAPSHOT_CHUNK_BYTES
 from replcache.errors import CorruptSnapshot
 from replcache.statemachine.entries import Meta, Row
+from replcache.statemachine.graves import read_grave, write_grave
 from replcache.statemachine.groups import read_origin, write_origin
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
 from replcache.statemachine.keyindex import KeyIndex, merged_blocks
@@ -52,6 +53,7 @@ LOCKS: Final = 3
 SESSIONS: Final = 4
 REQUESTS: Final = 5
 ORIGINS: Final = 6
+GRAVES: Final = 7
 
 
 class SnapshotView:
@@ -76,6 +78,8 @@ class SnapshotView:
         self._locks = machine.locks.freeze()
         self._sessions, self._requests = machine.replies.freeze()
         self._origins = machine.groups.freeze()
+        self._tag_epoch = store.tags.epoch
+        self._graves = list(store.graveyard.graves)
 
     @property
     def finished(self) -> bool:
@@ -112,7 +116,7 @@ class SnapshotView:
         try:
             yield MAGIC + struct.pack("<I", VERSION)
             writer = PlainWriter()
-            writer.unsigned_column([self.index, self._clock_ms, self.revision, self._chain])
+            writer.unsigned_column([self.index, self._clock_ms, self.revision, self._chain, self._tag_epoch])
             yield _block(HEADER, writer.take())
             yield from self._row_blocks()
             yield from self._other_blocks()
@@ -165,6 +169,10 @@ class SnapshotView:
             write_origin(writer, origin)
         if writer.size:
             yield _block(ORIGINS, writer.take())
+        for grave in self._graves:
+            write_grave(writer, grave)
+        if writer.size:
+            yield _block(GRAVES, writer.take())
 
 
 def _block(kind: int, payload: bytes) -> bytes:
@@ -215,7 +223,8 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
         CorruptSnapshot: damaged, cut short, or not a snapshot at all.
         UnknownFormat: made by a later version.
     """
-    locks, origins = [], []
+    locks, origins, graves = [], [], []
+    tag_epoch = 0
     sessions: list[FrozenSession] = []
     requests: list[FrozenRequest] = []
     keys_in_order: list[bytes] = []
@@ -223,7 +232,7 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
     for kind, payload in _read_blocks(chunks):
         reader = PlainReader(payload)
         if kind == HEADER:
-            index, clock_ms, revision, chain = reader.unsigned_column(4)
+            index, clock_ms, revision, chain, tag_epoch = reader.unsigned_column(5)
             machine.load_header(index, clock_ms, revision, chain)
         elif kind == ROWS:
             _read_rows(reader, table, keys_in_order)
@@ -237,11 +246,13 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
                     requests.append(read_request(reader))
                 elif kind == ORIGINS:
                     origins.append(read_origin(reader))
+                elif kind == GRAVES:
+                    graves.append(read_grave(reader))
                 else:
                     raise UnknownFormat(f"snapshot block of kind {kind} is not known to this version")
         if not reader.at_end:
             raise InvariantBroken(f"snapshot block of kind {kind} is longer than what it holds")
-    machine.store.load(KeyIndex.from_sorted(table, keys_in_order))
+    machine.store.load(KeyIndex.from_sorted(table, keys_in_order), tag_epoch, graves)
     machine.locks.load(locks)
     machine.replies.load((sessions, requests))
     machine.groups.load(origins)

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from replcache.clock import Clock, SystemClock
 from replcache.errors import (
+    InvalidRequest,
     NodeHalted,
     NoLeader,
     OutcomeUnknown,
+    Refused,
     ReplcacheError,
     StalenessUnavailable,
-    Unavailable,
 )
 from replcache.raft.port import AppliedListener, Member, NodeStatus, PeerStatus, Role
 from replcache.statemachine import codec
@@ -154,9 +155,9 @@ class FakeRaft:
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         others = [member.name for member in self.members if member.voter and member.name != self.leader]
         if to and to not in [member.name for member in self.members]:
-            raise Unavailable(f"{to} is no member")
+            raise Refused(f"{to} is not another voter of this cluster")
         if not to and not others:
-            raise Unavailable("there is nobody to hand over to")
+            raise Refused("no other voter is connected")
         self.transfers.append(to)
         self.leader = to or others[0]
         self.role = Role.LEADER if self.leader == self.name else Role.FOLLOWER
@@ -167,10 +168,10 @@ class FakeRaft:
         names = [one.name for one in self.members]
         if action == "add":
             if member.name in names:
-                raise Unavailable(f"{member.name} is a member already")
+                raise InvalidRequest(f"{member.name} is a member already", field="name")
             self.members = (*self.members, member)
         elif member.name not in names:
-            raise Unavailable(f"{member.name} is no member")
+            raise InvalidRequest(f"{member.name} is not a member", field="name")
         elif action == "remove":
             self.members = tuple(one for one in self.members if one.name != member.name)
         else:

@@ -10,6 +10,7 @@ from replcache.statemachine.commands import (
     Get,
     Group,
     Increment,
+    InvalidateTags,
     LockAcquire,
     LockRelease,
     LockRenew,
@@ -97,7 +98,8 @@ increments = st.builds(
     st.one_of(st.none(), small_integers),
 )
 gets = st.builds(Get, keys)
-key_ops = st.one_of(sets, updates, deletes, touches, increments, gets)
+invalidations = st.builds(InvalidateTags, tags)
+key_ops = st.one_of(sets, updates, deletes, touches, increments, gets, invalidations)
 
 names = st.sampled_from(NAMES)
 owners = st.sampled_from(OWNERS)

@@ -63,7 +63,7 @@ class SetMany(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., content_type: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
-    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close")
+    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close", "invalidate_tags")
     SET_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Op(_message.Message):
     SESSION_OPEN_FIELD_NUMBER: _ClassVar[int]
     SESSION_KEEP_FIELD_NUMBER: _ClassVar[int]
     SESSION_CLOSE_FIELD_NUMBER: _ClassVar[int]
+    INVALIDATE_TAGS_FIELD_NUMBER: _ClassVar[int]
     set: Set
     update: Update
     delete: Delete
@@ -88,7 +89,8 @@ class Op(_message.Message):
     session_open: SessionOpen
     session_keep: SessionKeep
     session_close: SessionClose
-    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ...) -> None: ...
+    invalidate_tags: InvalidateTags
+    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., invalidate_tags: _Optional[_Union[InvalidateTags, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("if_absent", "if_present", "if_version", "if_value")
@@ -211,6 +213,12 @@ class Get(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     key: bytes
     def __init__(self, key: _Optional[bytes] = ...) -> None: ...
+
+class InvalidateTags(_message.Message):
+    __slots__ = ("tags",)
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LockAcquire(_message.Message):
     __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note", "attempt")
