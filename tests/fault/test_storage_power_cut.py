@@ -1,19 +1,11 @@
-"""The power cut for real: a file system on a loop device that stops in the middle of the work.
+"""The power cut for real: a file system on a loop device that stops in the middle of the work."""
 
-FS_IOC_SHUTDOWN with the flag NOLOGFLUSH makes ext4 forget all that was not synced, as a power loss does.
-Needs root, loop devices and mkfs.ext4; skipped where they are missing.
-"""
-
-import ctypes
-import fcntl
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,61 +13,12 @@ import pytest
 
 from replcache.errors import CorruptLog
 from tests.fault.test_storage_kill import check_promises
+from tests.helpers.loop_disk import LoopDisk
 from tests.helpers.storage_child import Storage
-from tests.helpers.wait import scaled
 
-FS_IOC_SHUTDOWN = 0x8004587D
-SHUTDOWN_NOLOGFLUSH = 2
-IMAGE_BYTES = 64 * 1024 * 1024
 CYCLES = 6
 
 pytestmark = pytest.mark.root
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=scaled(30))
-
-
-class LoopDisk:
-    """An ext4 file system in a file, whose power can be cut."""
-
-    def __init__(self, directory: Path) -> None:
-        self.image = directory / "image"
-        self.mount_point = directory / "mount"
-        self.mount_point.mkdir()
-        self.is_mounted = False
-        with self.image.open("wb") as image:
-            image.truncate(IMAGE_BYTES)
-        run("mkfs.ext4", "-q", "-F", str(self.image))
-
-    def mount(self) -> None:
-        run("mount", "-o", "loop", str(self.image), str(self.mount_point))
-        self.is_mounted = True
-
-    def unmount(self) -> None:
-        if self.is_mounted:
-            run("umount", str(self.mount_point))
-            self.is_mounted = False
-
-    def cut_power(self) -> None:
-        descriptor = os.open(self.mount_point, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, FS_IOC_SHUTDOWN, bytes(ctypes.c_uint32(SHUTDOWN_NOLOGFLUSH)))
-        finally:
-            os.close(descriptor)
-
-
-@pytest.fixture
-def loop_disk(tmp_path: Path) -> Iterator[LoopDisk]:
-    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
-        pytest.skip("needs root and mkfs.ext4")
-    disk = LoopDisk(tmp_path)
-    try:
-        disk.mount()
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"can't mount a loop device here: {error.stderr}")
-    yield disk
-    disk.unmount()
 
 
 def test_promises_survive_power_cuts(loop_disk: LoopDisk, seed: int) -> None:
