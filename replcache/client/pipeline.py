@@ -285,14 +285,14 @@ class Pipeline:
 
     def on_response(self, link: "Link", response: cache_pb2.BatchResponse) -> None:
         link.heard_at = self.now()
-        self.core.note_header(link.endpoint, response.header)
         batch = self.sent.get(response.id)
-        if batch is None:
-            return
         if response.HasField("error"):
             # An error of an earlier try says nothing about the one that is under way.
-            if batch.link is link:
+            if batch is not None and batch.link is link:
                 self._on_error(batch, from_status(response.error))
+            return
+        self.core.note_header(link.endpoint, response.header)
+        if batch is None:
             return
         lane = batch.lane
         assert lane is not None

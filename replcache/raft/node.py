@@ -170,7 +170,8 @@ class RaftNode:
         self._peers = NodePeers(self, self._rng)
         await self._peers.start()
         self._supervisor.background("raft-tick", self._tick_forever())
-        self._supervisor.background("staleness-probe", self._probe_forever())
+        if config.staleness_probe_s > 0:
+            self._supervisor.background("staleness-probe", self._probe_forever())
         log.info(
             "raft_started",
             node=config.name,

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Final
 from replcache.constants import SNAPSHOT_CHUNK_BYTES
 from replcache.errors import CorruptSnapshot
 from replcache.statemachine.entries import Meta, Row
+from replcache.statemachine.graves import read_grave, write_grave
 from replcache.statemachine.groups import read_origin, write_origin
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
 from replcache.statemachine.keyindex import KeyIndex, merged_blocks
-from replcache.statemachine.locks import read_lock, write_lock
+from replcache.statemachine.leases import read_lease, write_lease
+from replcache.statemachine.lock_state import read_lock, write_lock
 from replcache.statemachine.plain import PlainReader, PlainWriter, read_meta, write_meta
 from replcache.statemachine.sessions import (
     FrozenRequest,
@@ -52,6 +54,8 @@ LOCKS: Final = 3
 SESSIONS: Final = 4
 REQUESTS: Final = 5
 ORIGINS: Final = 6
+GRAVES: Final = 7
+LEASES: Final = 8
 
 
 class SnapshotView:
@@ -73,9 +77,12 @@ class SnapshotView:
         self.saved: dict[bytes, Row | None] = {}
         self._closed = False
         self._started = False
+        self._leases = machine.leases.freeze()
         self._locks = machine.locks.freeze()
         self._sessions, self._requests = machine.replies.freeze()
         self._origins = machine.groups.freeze()
+        self._tag_epoch = store.tags.epoch
+        self._graves = list(store.graveyard.graves)
 
     @property
     def finished(self) -> bool:
@@ -112,7 +119,7 @@ class SnapshotView:
         try:
             yield MAGIC + struct.pack("<I", VERSION)
             writer = PlainWriter()
-            writer.unsigned_column([self.index, self._clock_ms, self.revision, self._chain])
+            writer.unsigned_column([self.index, self._clock_ms, self.revision, self._chain, self._tag_epoch])
             yield _block(HEADER, writer.take())
             yield from self._row_blocks()
             yield from self._other_blocks()
@@ -165,6 +172,16 @@ class SnapshotView:
             write_origin(writer, origin)
         if writer.size:
             yield _block(ORIGINS, writer.take())
+        for lease in self._leases:
+            write_lease(writer, lease)
+            if writer.size >= BLOCK_BYTES:
+                yield _block(LEASES, writer.take())
+        if writer.size:
+            yield _block(LEASES, writer.take())
+        for grave in self._graves:
+            write_grave(writer, grave)
+        if writer.size:
+            yield _block(GRAVES, writer.take())
 
 
 def _block(kind: int, payload: bytes) -> bytes:
@@ -215,7 +232,8 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
         CorruptSnapshot: damaged, cut short, or not a snapshot at all.
         UnknownFormat: made by a later version.
     """
-    locks, origins = [], []
+    locks, leases, origins, graves = [], [], [], []
+    tag_epoch = 0
     sessions: list[FrozenSession] = []
     requests: list[FrozenRequest] = []
     keys_in_order: list[bytes] = []
@@ -223,7 +241,7 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
     for kind, payload in _read_blocks(chunks):
         reader = PlainReader(payload)
         if kind == HEADER:
-            index, clock_ms, revision, chain = reader.unsigned_column(4)
+            index, clock_ms, revision, chain, tag_epoch = reader.unsigned_column(5)
             machine.load_header(index, clock_ms, revision, chain)
         elif kind == ROWS:
             _read_rows(reader, table, keys_in_order)
@@ -237,11 +255,16 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
                     requests.append(read_request(reader))
                 elif kind == ORIGINS:
                     origins.append(read_origin(reader))
+                elif kind == LEASES:
+                    leases.append(read_lease(reader))
+                elif kind == GRAVES:
+                    graves.append(read_grave(reader))
                 else:
                     raise UnknownFormat(f"snapshot block of kind {kind} is not known to this version")
         if not reader.at_end:
             raise InvariantBroken(f"snapshot block of kind {kind} is longer than what it holds")
-    machine.store.load(KeyIndex.from_sorted(table, keys_in_order))
+    machine.leases.load(leases)
+    machine.store.load(KeyIndex.from_sorted(table, keys_in_order), tag_epoch, graves)
     machine.locks.load(locks)
     machine.replies.load((sessions, requests))
     machine.groups.load(origins)

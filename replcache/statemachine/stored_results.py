@@ -12,9 +12,11 @@ from replcache.statemachine.invariants import UnknownFormat, require
 from replcache.statemachine.plain import PlainReader, PlainWriter, read_row, write_row
 from replcache.statemachine.results import (
     CommandResult,
+    CountResult,
     DeleteResult,
     GetResult,
     IncrementResult,
+    LeaseResult,
     LockResult,
     OpResult,
     Refusal,
@@ -42,6 +44,8 @@ _LAYOUTS: Final[dict[type, tuple[int, str, Callable[..., OpResult]]]] = {
     LockResult: (8, "uuuu", LockResult),
     ReleaseResult: (9, "fu", ReleaseResult),
     SessionResult: (10, "ufuu", SessionResult),
+    CountResult: (11, "uuf", CountResult),
+    LeaseResult: (12, "ufuu", LeaseResult),
 }
 _BY_NUMBER: Final = {number: (kinds, make) for number, kinds, make in _LAYOUTS.values()}
 # What a reply costs besides the values in it.

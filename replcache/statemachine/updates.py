@@ -126,7 +126,8 @@ def apply_increment(machine: "StateMachine", writer: Writer, op: Increment) -> I
     value = b"%d" % total
     revision = writer.revision
     if row is None:
-        created = make_meta("", writer.clock_ms, op.ttl_ms, 0)
+        # Decimal text is JSON, and clients decode it as the number that it is.
+        created = make_meta("application/json", writer.clock_ms, op.ttl_ms, 0)
         writer.put(op.key, (value, revision, revision, 1, created))
         return IncrementResult(total, 1, revision)
     writer.put(op.key, (value, row[1], revision, row[3] + 1, slide(row[4], writer.clock_ms)))

@@ -6,10 +6,19 @@ away.
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from replcache.statemachine.commands import Condition, Delete, Get, Increment, Set, Touch, Update
+from replcache.statemachine.commands import (
+    Condition,
+    Delete,
+    Get,
+    Increment,
+    InvalidateTags,
+    Set,
+    Touch,
+    Update,
+)
 
 
 class Refused(Exception):  # a value of the model, not an error
@@ -28,6 +37,8 @@ class Item:
     last_access: int
     reads: int
     tags: tuple[str, ...]
+    # Tags of it that were invalidated since: it is dead, and goes at the end of the log entry.
+    killed_by: set[str] = field(default_factory=set)
 
     def due(self) -> int:
         dues = [self.hard_due] if self.hard_due else []
@@ -85,6 +96,23 @@ class KeyModel:
         self.items: dict[bytes, Item] = {}
         self.clock = 0
         self.revision = 0
+        # Inside an atomic batch: the keys that it changed, and the tags that were in use before it.
+        self.batch_keys: set[bytes] | None = None
+        self.batch_tags: set[str] = set()
+
+    def living(self, key: bytes) -> Item | None:
+        item = self.items.get(key)
+        return None if item is None or item.killed_by else item
+
+    def bury(self, key: bytes) -> None:
+        """The end of a dead item has a revision of its own."""
+        if key in self.items and self.items[key].killed_by:
+            del self.items[key]
+            self.revision += 1
+
+    def end_of_entry(self) -> None:
+        for key in list(self.items):
+            self.bury(key)
 
     def tick(self, clock: int) -> None:
         self.clock = max(self.clock, clock)
@@ -96,30 +124,44 @@ class KeyModel:
     def each(self, ops: list[Any]) -> list[Any]:
         answers = []
         for op in ops:
+            self.bury(getattr(op, "key", b"no such key"))
             try:
                 changed, answer = self.perform(op, self.revision + 1)
                 self.revision += changed
             except Refused as refusal:
                 answer = str(refusal)
             answers.append(answer)
+        self.end_of_entry()
         return answers
 
     def atomic(self, ops: list[Any]) -> Any:
+        for op in ops:
+            self.bury(getattr(op, "key", b"no such key"))
         before = copy.deepcopy(self.items)
+        self.batch_keys, self.batch_tags = set(), {tag for item in before.values() for tag in item.tags}
         answers, changes = [], 0
-        for number, op in enumerate(ops):
-            try:
+        try:
+            for op in ops:
                 changed, answer = self.perform(op, self.revision + 1)
-            except Refused as refusal:
-                self.items = before
-                return (number, str(refusal))
-            changes += changed
-            answers.append(answer)
+                changes += changed
+                answers.append(answer)
+                if changed and not isinstance(op, InvalidateTags):
+                    self.batch_keys.add(op.key)
+        except Refused as refusal:
+            self.items = before
+            self.end_of_entry()
+            return (len(answers), str(refusal))
+        finally:
+            self.batch_keys = None
         self.revision += changes > 0
+        self.end_of_entry()
         return answers
 
     def perform(self, op: Any, revision: int) -> tuple[bool, Any]:
-        item = self.items.get(op.key)
+        if isinstance(op, InvalidateTags):
+            count = sum(self.invalidate(tag) for tag in op.tags)
+            return count > 0, ("counted", count > 0)
+        item = self.living(op.key)
         self.check(getattr(op, "condition", None), getattr(op, "fence", None), item)
         match op:
             case Set():
@@ -141,6 +183,23 @@ class KeyModel:
             case Get():
                 return self.get(op, item), ("got", None if item is None else (item.value, item.version))
         raise AssertionError(op)
+
+    def invalidate(self, tag: str) -> int:
+        """Each for itself: all items die. In a batch, those that it wrote itself are gone with it at once."""
+        count = 0
+        for key, item in list(self.items.items()):
+            if tag not in item.tags or tag in item.killed_by:
+                continue
+            count += 1
+            if self.batch_keys is not None and key in self.batch_keys:
+                del self.items[key]
+            else:
+                item.killed_by.add(tag)
+        if self.batch_keys is not None and tag in self.batch_tags:
+            # Something in the table has it, though the batch may have changed that.
+            self.batch_tags.remove(tag)
+            count += 1
+        return count
 
     def get(self, op: Get, item: Item | None) -> bool:
         """A read in the log is an access, and may be a counted one."""
@@ -234,7 +293,8 @@ class KeyModel:
         value = str(total).encode()
         if item is None:
             hard = self.clock + op.ttl_ms if op.ttl_ms else 0
-            self.items[op.key] = Item(value, "", revision, revision, 1, hard, 0, self.clock, 0, ())
+            kind = "application/json"
+            self.items[op.key] = Item(value, kind, revision, revision, 1, hard, 0, self.clock, 0, ())
             return ("incremented", total, 1)
         item.value, item.mod, item.version, item.last_access = value, revision, item.version + 1, self.clock
         return ("incremented", total, item.version)
