@@ -64,9 +64,25 @@ class Admin:
         if not self._may_change:
             raise NotApplied("another membership change is under way, try again", retry_after_s=0.2)
         members = changed(engine.configurations.current, action, member)
+        if action == "promote" and not self._is_caught_up(member.name):
+            raise NotApplied(f"{member.name} has not caught up yet, try again", retry_after_s=0.5)
         if action in ("promote", "remove"):
             self._require_quorum(action, member, members)
         return engine.append_configuration(members)
+
+    def _is_caught_up(self, name: str) -> bool:
+        """Its log is nearly the leader's, and holds the entry that names its disk.
+
+        A learner that votes before that is a voter that can't vote: with one other voter lost nobody could
+        be elected any more.
+        """
+        engine = self._engine
+        progress = engine.leadership.progress.get(name)
+        return (
+            progress is not None
+            and progress.match >= engine.configurations.current_index
+            and progress.match + PROMOTE_LAG_ENTRIES_MAX >= engine.wal.last_index
+        )
 
     def _require_quorum(self, action: str, member: Member, members: Configuration) -> None:
         """Refuses a change after which the voters that are there now could not decide anything any more.
@@ -156,6 +172,5 @@ class Admin:
             is_gone = now - progress.last_heard > 2 * engine.config.election_max_s
             return "rejoin" if is_gone else None
         if not member.voter and member.promote:
-            caught_up = progress.match + PROMOTE_LAG_ENTRIES_MAX >= engine.wal.last_index
-            return "promote" if progress.match and caught_up else None
+            return "promote" if self._is_caught_up(member.name) else None
         return None

@@ -178,10 +178,12 @@ class Proposals:
             return NoLeader("no leader was known within the deadline", retry_after_s=0.2)
         group.live -= 1
         if group.live == 0:
+            # Nobody waits for the group any more, so it is not sent again. With others in it, it will be,
+            # and this command with them: then nothing is certain.
             self._drop(group)
-        if group.is_certainly_not_appended:
-            self.not_applied += 1
-            return NoLeader("no leader took the command within the deadline", retry_after_s=0.2)
+            if group.is_certainly_not_appended:
+                self.not_applied += 1
+                return NoLeader("no leader took the command within the deadline", retry_after_s=0.2)
         self.unknown += 1
         return OutcomeUnknown("the deadline passed while the command was under way: it may be executed yet")
 

@@ -20,7 +20,7 @@ from replcache.errors import ConfigError, ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
 from replcache.raft.port import RaftPort, Role
-from replcache.server import cache_service, cluster_service, lock_service, session_service
+from replcache.server import cache_service, cluster_service, lock_service, session_service, watch_service
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
@@ -31,11 +31,18 @@ from replcache.server.lock_waits import LockWaits
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
 from replcache.server.tls import GrpcCertificates, HttpCertificates, TlsFiles
+from replcache.server.watch_hub import WatchHub
 from replcache.tasks import Supervisor
 
 _log = get_logger(__name__)
 
-SERVICES = (cache_service.NAME, lock_service.NAME, session_service.NAME, cluster_service.NAME)
+SERVICES = (
+    cache_service.NAME,
+    lock_service.NAME,
+    session_service.NAME,
+    cluster_service.NAME,
+    watch_service.NAME,
+)
 
 
 def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -88,6 +95,7 @@ class Server:
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._supervisor = Supervisor(lambda name, error: self._fail(f"{name}: {error}"))
         self._waits = LockWaits()
+        self._watches = WatchHub(port)
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
         self._http = HttpPort(port, metrics, self._stopping, actions=actions)
@@ -112,6 +120,7 @@ class Server:
         started_at = clock.now()
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
+        self._watches.start()
         server = self._grpc = grpc.aio.server(options=grpc_options(config))
         self._add_services(server, started_at)
         tls = _tls_files(config)
@@ -136,12 +145,14 @@ class Server:
         lock = lock_service.LockService(backend, reader, self._waits, self._supervisor, self._rng)
         session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
         cluster = cluster_service.ClusterService(backend, started_at)
+        watch = watch_service.WatchService(backend, reader, self._watches, boundary)
         server.add_generic_rpc_handlers(
             (
                 boundary.service(cache_service.NAME, cache.methods(), {"Pipeline": pipeline.handler()}),
                 boundary.service(lock_service.NAME, lock.methods()),
                 boundary.service(session_service.NAME, session.methods()),
                 boundary.service(cluster_service.NAME, cluster.methods()),
+                boundary.service(watch_service.NAME, (), {"Watch": watch.handler()}),
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
@@ -188,6 +199,7 @@ class Server:
         await self._health.stop_serving()
         await self._give_leadership_away()
         self._waits.stop()
+        self._watches.stop()
         if self._grpc is not None:
             await self._drain(self._grpc, grace_s)
         self._port.remove_applied_listener(self._waits.on_applied)

@@ -20,7 +20,7 @@ from replcache.errors import (
 from replcache.statemachine.commands import Command, SessionOpen
 from replcache.statemachine.results import Refusal, RefusalCode
 from replcache.verify.history import Outcome
-from tests.simulation.operations import FAILED, Call, Operations
+from tests.simulation.operations import FAILED, QUEUED, Call, Operations
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -66,6 +66,9 @@ class Client:
             self._trying = None
             return
         kind = self.rng.choices(self._kinds, self._weights)[0]
+        if kind == "burst":
+            _Burst(self, self.operations.burst()).start()
+            return
         protection = self.rng.choice(["session", "session", "session", "request", "none"])
         self._trying = _Try(self, self.operations.draw(kind), protection)
         self._trying.start()
@@ -225,6 +228,9 @@ class _Try:
             output = call.to_output(entry)
         else:
             output = call.to_output(outcome)
+        if output is QUEUED:
+            self._wait_for_grant(self.world.process(self.client.target))
+            return
         if output is FAILED:
             self._end(Outcome.FAIL, "refused")
             return
@@ -233,6 +239,18 @@ class _Try:
             ledger.complete(number, Outcome.OK, one)
         ledger.succeeded(call)
         self._over(Outcome.OK)
+
+    def _wait_for_grant(self, process: "Process | None") -> None:
+        """Looks at the node's own copy, as its server does on each event, until the patience ends."""
+        if process is None or process.is_gone or self.world.now >= self.deadline:
+            # It may be granted yet, or be granted already: the next acquire will tell.
+            self._end(Outcome.UNKNOWN, "still in the queue")
+            return
+        token = process.machine.held_token(*self.call.lock)
+        if token:
+            self._succeeded(token)
+        else:
+            self.world.after(0.02, self._wait_for_grant, process)
 
     def _failed(self, error: ReplcacheError) -> None:
         call = self.call
@@ -273,6 +291,54 @@ class _Try:
     def _over(self, outcome: Outcome) -> None:
         self.world.trace(self.client.name, self.call.kind, outcome.value, self.attempt)
         self.client.ended(self.call, outcome)
+
+
+class _Burst:
+    """Several commands handed to one node in one turn of its loop; each ends for itself, without retry."""
+
+    def __init__(self, client: Client, calls: list[Call]) -> None:
+        self.client = client
+        self.world = client.world
+        self.calls = calls
+        self.left = len(calls)
+
+    def start(self) -> None:
+        client, ledger = self.client, self.world.ledger
+        ids = [ledger.invoke(*call.record[0]) for call in self.calls]
+        process = self.world.process(client.target)
+        if process is None:
+            client.another_node()
+        for number, call in zip(ids, self.calls, strict=True):
+            if process is None:
+                self._ended(number, call, Unavailable("connection refused"))
+                continue
+            place = ledger.call_number()
+            done = self._done(number, call, place, process)
+            process.calls[place] = done
+            process.run(process.propose, call.command(), call.timeout_s, done)
+
+    def _done(self, number: int, call: Call, place: int, process: "Process") -> Callable[[Any], None]:
+        def done(outcome: Any) -> None:
+            if process.calls.pop(place, None) is not None or process.is_gone:
+                self._ended(number, call, outcome)
+
+        return done
+
+    def _ended(self, number: int, call: Call, outcome: Any) -> None:
+        ledger, error = self.world.ledger, _error_of(outcome)
+        if error is None:
+            output = call.to_output(outcome)
+            ledger.complete(number, Outcome.OK, output)
+        else:
+            is_certain = isinstance(error, NotApplied)
+            ledger.complete(
+                number, Outcome.FAIL if is_certain else Outcome.UNKNOWN, None, type(error).__name__
+            )
+            self.client.another_node()
+        self.left -= 1
+        if not self.left:
+            self.world.trace(self.client.name, "burst", len(self.calls))
+            self.client.ended(call, Outcome.OK)
 
 
 def _error_of(outcome: Any) -> ReplcacheError | None:

@@ -256,7 +256,8 @@ class Faults:
         name = f"n{len(self._world.nodes) + 1}"
         self._world.add_node(name)
         self._administer("add", Member(name, f"{name}:1", f"{name}:2"))
-        self._world.after(0.6 * fault.duration_s, self._administer, "promote", Member(name, "", ""))
+        for part in (0.3, 0.6, 0.9):  # refused until the new node has caught up
+            self._world.after(part * fault.duration_s, self._administer, "promote", Member(name, "", ""))
         if fault.argument < 0.5:
             self._world.after(fault.duration_s, self._administer, "remove", Member(node.name, "", ""))
 

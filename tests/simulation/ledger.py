@@ -95,7 +95,12 @@ class Ledger:
                     output = list_of(entry.value) if entry is not None else ()
                 else:
                     output = number_of(entry)
+                if prefix == "t" and output is not None:
+                    raise Violation("never expires", f"{key} is still there: {entry}")
                 self.complete(self.invoke("read", key, None), Outcome.OK, output)
+        locks = machine.describe_locks()
+        if locks:
+            raise Violation("never expires", f"still held or waited for: {locks}")
 
     def _judge(self, model: Model, operations: list[Operation]) -> None:
         result = check(operations, model, time_budget_s=20.0)

@@ -28,6 +28,8 @@ from replcache.statemachine.results import CommandResult, Refusal, RefusalCode
 
 # A reply that says nothing happened: the call takes no part in the history.
 FAILED = object()
+# The lock is not ours yet, but we stand in its queue.
+QUEUED = object()
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Call:
         ops: of the command; empty for a read.
         to_output: from the command's result, or from the entry read, to the history's output (or FAILED).
         level: of a read: "linearizable", "one" or "session".
+        lock: (name, owner) whose grant is waited for when the answer is QUEUED.
+        timeout_s: of the whole call; 0: the usual one.
     """
 
     kind: str
@@ -48,6 +52,8 @@ class Call:
     atomic: bool = False
     read_key: bytes = b""
     level: str = "linearizable"
+    lock: tuple[str, bytes] = ("", b"")
+    timeout_s: float = 0.0
     to_output: Callable[[Any], Any] = lambda result: None
 
     @property
@@ -195,6 +201,15 @@ class Operations:
             to_output=lambda r: list_of(last_result(r).entry.value),
         )
 
+    def burst(self) -> list[Call]:
+        """Appends that go to one node at the same moment, each with its own patience and no protection."""
+        calls = []
+        for _ in range(self._rng.choice([2, 3, 5])):
+            call = self._append(self._rng.randrange(self._keys))
+            call.timeout_s = self._rng.choice([0.02, 0.06, 0.2, 0.8])
+            calls.append(call)
+        return calls
+
     def _increment(self, number: int) -> Call:
         key, delta = f"c{number}", self._rng.choice([1, 2, 3, 10])
         return Call(
@@ -232,18 +247,25 @@ class Operations:
 
     def _acquire(self, key: str, lock: LockState) -> Call:
         ttl_ms = self._rng.choice([300, 1000, 2500])
+        wait_ms = self._rng.choice([0, 0, 300, 1500])
 
-        def convert(result: CommandResult) -> Any:
+        def convert(result: CommandResult | int) -> Any:
+            if isinstance(result, int):  # the token, from waiting
+                lock.token = result
+                return result
             last = last_result(result)
             if isinstance(last, Refusal):
                 return None if last.code == RefusalCode.LOCK_BUSY else FAILED
+            if last.token == 0:
+                return QUEUED
             lock.token = last.token
             return last.token
 
         return Call(
             "acquire",
             [("acquire", key, (self._owner, ttl_ms))],
-            (LockAcquire(key, self._owner.encode(), ttl_ms),),
+            (LockAcquire(key, self._owner.encode(), ttl_ms, wait_ms=wait_ms),),
+            lock=(key, self._owner.encode()),
             to_output=convert,
         )
 

@@ -10,7 +10,8 @@ from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from replcache.raft.messages import AppendReply, RequestVote, VoteReply
+from replcache.raft.library_frame import LEADER
+from replcache.raft.messages import AppendReply, PreVote, RequestVote, VoteReply
 from replcache.statemachine.machine import Applied
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimNode, World
 
 # Every so many log entries the whole state of the nodes is compared, not only their results.
-DIGEST_EVERY = 8
+DIGEST_EVERY = 16
+
+_TERM, _ROLE = "_SyncObj__raftCurrentTerm", "_SyncObj__raftState"
+_COMMIT, _APPLIED = "_SyncObj__raftCommitIndex", "_SyncObj__raftLastApplied"
 
 
 class Violation(Exception):
@@ -60,6 +64,8 @@ class Oracles:
         self._results: dict[int, int] = {}
         self._digests: dict[int, bytes] = {}
         self._snapshots: dict[str, int] = {}
+        # (node, incarnation) -> highest term in any message of its.
+        self._told_terms: dict[tuple[str, int], int] = {}
         # When (global time) which revision was first applied anywhere.
         self._revision_times: list[float] = [0.0]
         self._revisions: list[int] = [0]
@@ -90,7 +96,35 @@ class Oracles:
         self._seen[process.name] = _Seen(process)
         wal = process.storage.wal
         wal.check_invariants()
+        self._check_kept(process)
         self._watch_log(process, wal.base_index + 1)
+
+    def _check_kept(self, process: "Process") -> None:
+        """What the last life had on the disk, and what it had told others, is still there."""
+        wal, before = process.storage.wal, process.node.last_log
+        told = self._told_terms.get((process.name, process.incarnation), 0)
+        if wal.term < told:
+            self._fail("term forgotten", f"{process.name} starts with term {wal.term}, had told {told}")
+        voted = self._votes.get((process.name, process.incarnation, wal.term))
+        if voted is not None and wal.voted_for != voted:
+            self._fail(
+                "vote forgotten",
+                f"{process.name} starts with a vote for {wal.voted_for} in term {wal.term}, had told {voted}",
+            )
+        if before is None or process.node.is_fresh:
+            return
+        for index in range(max(before.base_index, wal.base_index) + 1, before.durable_index + 1):
+            if wal.term_at(index) != before.term_at(index):
+                self._fail(
+                    "durable entry lost",
+                    f"{process.name} starts with term {wal.term_at(index)} at {index}, had "
+                    f"{before.term_at(index)} durable; log {wal.base_index}..{wal.last_index}",
+                )
+        if before.durable_index > wal.last_index:
+            self._fail(
+                "durable entry lost",
+                f"{process.name} starts with a log up to {wal.last_index}, had {before.durable_index}",
+            )
 
     def on_stopped(self, process: "Process") -> None:
         self._seen.pop(process.name, None)
@@ -117,23 +151,24 @@ class Oracles:
         seen = self._seen.get(process.name)
         if seen is None:
             return
-        engine, wal = process.engine, process.storage.wal
-        if engine.term != seen.term:
-            if engine.term < seen.term:
-                self._fail("term goes back", f"{process.name}: {seen.term} -> {engine.term}")
-            seen.term = engine.term
+        # The library's own attributes, read without descriptors: this runs after every event.
+        state = vars(process.engine)
+        term, commit, applied = state[_TERM], state[_COMMIT], state[_APPLIED]
+        if term != seen.term:
+            if term < seen.term:
+                self._fail("term goes back", f"{process.name}: {seen.term} -> {term}")
+            seen.term = term
             seen.is_leader = False
-        if engine.commit_index != seen.commit:
+        if commit != seen.commit:
             self._commit_moved(process, seen)
-        if engine.applied_index != seen.applied or engine.machine is not seen.machine:
+        if applied != seen.applied or state["machine"] is not seen.machine:
             self._applied_moved(process, seen)
-        if not engine.applied_index <= engine.commit_index <= wal.last_index:
+        if not applied <= commit <= process.storage.wal.last_index:
             self._fail(
                 "index order",
-                f"{process.name}: applied {engine.applied_index}, commit {engine.commit_index}, "
-                f"last {wal.last_index}",
+                f"{process.name}: applied {applied}, commit {commit}, last {process.storage.wal.last_index}",
             )
-        if engine.is_leader and not seen.is_leader:
+        if state[_ROLE] == LEADER and not seen.is_leader:
             seen.is_leader = True
             self._new_leader(process)
 
@@ -252,6 +287,11 @@ class Oracles:
     def on_send(self, process: "Process", peer: str, message: Any) -> None:
         """What leaves a node binds it."""
         wal = process.storage.wal
+        term = getattr(message, "term", 0)
+        if term and not isinstance(message, PreVote):
+            key = (process.name, process.incarnation)
+            if term > self._told_terms.get(key, 0):
+                self._told_terms[key] = term
         if isinstance(message, VoteReply) and message.granted:
             self._vote(process, peer, message.term)
         elif isinstance(message, RequestVote):

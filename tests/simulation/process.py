@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 CLUSTER_ID = b"simulated"
 DATA_DIR = "/data"
-PROBE_S = 0.1
 # How long a node whose disk is full waits before its log tries again.
 DISK_FULL_RETRY_S = 0.2
 
@@ -152,7 +151,7 @@ class Process:
     def start(self) -> None:
         self._maybe_bootstrap()
         self._after(self.rng.random() * self.world.options.tick_s, self._tick)
-        self._after(PROBE_S * self.rng.random(), self._probe)
+        self._after(self.world.options.probe_s * self.rng.random(), self._probe)
         self._want_turn()
 
     def kill(self) -> None:
@@ -178,8 +177,24 @@ class Process:
         except (ReplcacheError, AssertionError, OSError) as error:
             self.world.on_halt(self.node, error)
             return
-        if step != self._turn:
-            self._want_turn()
+        if not self._is_turn_scheduled:
+            self._is_turn_scheduled = True
+            world = self.world
+            world.schedule(world.now + world.options.turn_s, self._run_turn)
+        self.world.oracles.after_event(self)
+
+    def _run_turn(self) -> None:
+        """As run(), but asks for no further turn by itself."""
+        if self.is_gone:
+            return
+        if self.is_paused:
+            self._backlog.append((self._turn, ()))
+            return
+        try:
+            self._turn()
+        except (ReplcacheError, AssertionError, OSError) as error:
+            self.world.on_halt(self.node, error)
+            return
         self.world.oracles.after_event(self)
 
     def pause(self) -> None:
@@ -194,7 +209,7 @@ class Process:
     def _want_turn(self) -> None:
         if not self._is_turn_scheduled and not self.is_gone:
             self._is_turn_scheduled = True
-            self.world.schedule(self.world.now, self.run, self._turn)
+            self.world.schedule(self.world.now + self.world.options.turn_s, self._run_turn)
 
     def _turn(self) -> None:
         """What one turn of the event loop does after its inputs (RaftNode._pump)."""
@@ -429,9 +444,10 @@ class Process:
         return None if self._fresh_at == float("-inf") else self.clock.now() - self._fresh_at
 
     def _probe(self) -> None:
-        self._after(PROBE_S, self._probe)
-        if self.clock.now() - self._fresh_at >= PROBE_S:
-            self.read_index(10 * PROBE_S, lambda _error: None)
+        probe_s = self.world.options.probe_s
+        self._after(probe_s, self._probe)
+        if self.clock.now() - self._fresh_at >= probe_s:
+            self.read_index(1.0, lambda _error: None)
 
     def administer(self, action: str, member: Member, done: Done) -> None:
         try:

@@ -68,6 +68,10 @@ class Options:
     sync_s: float = 0.002
     # How far the rates of the nodes' clocks may be off (0.05: 5 %).
     clock_drift: float = 0.0
+    # How often a node proves its copy fresh (for reads at level ONE).
+    probe_s: float = 0.5
+    # Inputs that arrive within this time are handled in one turn of a node's event loop.
+    turn_s: float = 0.0
     clients: int = 3
     operation_every_s: float = 0.12
     # Weight of each kind of client operation.
@@ -138,6 +142,7 @@ OPERATION_KINDS = (
     "session",
     "batch",
     "delete",
+    "burst",
 )
 
 
@@ -149,7 +154,7 @@ def draw_options(rng: random.Random) -> Options:
     is_datagram = rng.random() < 0.2
     return Options(
         nodes=rng.choice([3, 3, 3, 3, 3, 5, 5, 1]),
-        tick_s=rng.choice([0.02, 0.05, 0.05, 0.05]),
+        tick_s=rng.choice([0.02, 0.05, 0.05, 0.05, 0.05, 0.05]),
         heartbeat_s=timing[0],
         election_min_s=timing[1],
         election_max_s=timing[2],
@@ -166,6 +171,8 @@ def draw_options(rng: random.Random) -> Options:
         duplicate_share=rng.choice([0.0, 0.05, 0.3]) if is_datagram else 0.0,
         sync_s=rng.choice([0.0005, 0.002, 0.01]),
         clock_drift=rng.choice([0.0, 0.0, 0.01, 0.1]),
+        probe_s=rng.choice([0.1, 0.4, 0.4, 1.0]),
+        turn_s=rng.choice([0.0, 0.0002, 0.0002, 0.001]),
         clients=rng.choice([2, 3, 3, 4]),
         operation_every_s=rng.choice([0.08, 0.12, 0.2]),
         operations={kind: rng.choice([1, 2, 5]) for kind in kinds},

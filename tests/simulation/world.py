@@ -23,7 +23,7 @@ from replcache.raft.wal import Wal
 from tests.helpers.sim_disk import PowerCut, SimDisk
 from tests.simulation.clients import Client
 from tests.simulation.faults import Faults
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import LONGEST_TTL_MS, Ledger
 from tests.simulation.network import Network
 from tests.simulation.oracles import Oracles, Violation
 from tests.simulation.process import Process, SimClock
@@ -76,6 +76,8 @@ class SimNode:
         # Refuses to start until an operator acts (damaged files); or is down by a fault.
         self.refused = ""
         self.disk_was_hurt = False
+        # The disk is a new one since the last process.
+        self.is_fresh = False
         # A bit was flipped: whether the node notices is what is tested.
         self.is_damaged = False
 
@@ -103,6 +105,7 @@ class SimNode:
         self.refused = ""
         self.process = process
         self.world.oracles.on_started(process)
+        self.is_fresh = False
         self.world.trace("start", self.name, process.engine.term, process.storage.wal.last_index)
         process.start()
         self.world.network.on_started(self.name, self.world.names)
@@ -132,6 +135,7 @@ class SimNode:
         self.refused = ""
         self.disk_was_hurt = True
         self.is_damaged = False
+        self.is_fresh = True
         self.world.oracles.on_wiped(self.name)
 
     def _run_partly(self, run: Callable[[], None], operations: int) -> None:
@@ -276,6 +280,7 @@ class World:
             self.schedule(fault.at_s, self.faults.begin, fault)
         self.run_until(self.options.faults_to_s)
         self._heal()
+        self._let_expire()
         self.oracles.check_end()
         self.ledger.check_end()
 
@@ -291,6 +296,13 @@ class World:
             raise Violation("no leader", f"none {LIVENESS_S} s after everything was repaired")
         if not self.run_until(end + LIVENESS_S, self._is_settled):
             raise Violation("not settled", self.describe())
+
+    def _let_expire(self) -> None:
+        """Longer than any ttl, with nobody writing: what is due must go by itself."""
+        if {"ttl", "lock"} & set(self.options.operations):
+            self.run_until(self.now + LONGEST_TTL_MS / 1000 * 1.25 + 1.0)
+            if not self.run_until(self.now + LIVENESS_S, self._is_settled):
+                raise Violation("not settled", f"after waiting for what is due: {self.describe()}")
 
     def leader(self) -> Process | None:
         processes = [n.process for n in self.nodes.values() if n.process is not None]
