@@ -29,13 +29,14 @@ from replcache.client.types import (
     SetResult,
     StateHash,
 )
+from replcache.client.watch_calls import WatchCalls
 from replcache.constants import CLIENT_CLOSE_TIMEOUT_S
 from replcache.errors import ClientClosed, ConditionFailed, DeadlineExceeded, InvalidRequest, NotFound
 
 K = TypeVar("K", str, bytes)
 
 
-class Client(BaseClient):
+class Client(WatchCalls, BaseClient):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:
