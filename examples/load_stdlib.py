@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -72,6 +73,7 @@ class Reads:
     hits: int = 0
     misses: int = 0
     wrong: int = 0
+    elsewhere: int = 0
     bytes_read: int = 0
     seconds: float = 0.0
 
@@ -119,30 +121,31 @@ def through(layout: NodeLayout) -> AsyncClient:
     return AsyncClient(layout.grpc_address, route="any", timeout=CALL_TIMEOUT_S)
 
 
-async def leader_of(cluster: LocalCluster) -> str:
-    """The leader that every running node follows; "" while there is none."""
-    seen = set()
+async def leader_of(cluster: LocalCluster, not_this: str = "") -> str:
+    """The leader that every running node follows; "" while there is none, or while they still follow
+    `not_this` one, of whose death they have not heard."""
+    followed = set()
     for layout in cluster.layouts:
         if cluster.pid(layout.name) is None:
             continue
         try:
             async with through(layout) as client:
-                seen.add((await client.status(timeout=1.0)).leader)
+                followed.add((await client.status(timeout=1.0)).leader)
         except ReplcacheError:
             return ""
-    return seen.pop() if len(seen) == 1 else ""
+    return followed.pop() if len(followed) == 1 and not_this not in followed else ""
 
 
 async def keep_killing(cluster: LocalCluster, load: Load, pause_s: float, enough: int) -> None:
     """Kills the leader, starts it again once the others have elected a new one, pauses, and so on."""
     while len(load.kills) < enough:
         await asyncio.sleep(pause_s)
-        leader = await wait_for("a leader to kill", lambda: leader_of(cluster), READY_TIMEOUT_S)
+        leader = await wait_for("a leader to kill", partial(leader_of, cluster), READY_TIMEOUT_S)
         await asyncio.to_thread(cluster.kill, leader)
         load.kills.append(leader)
-        await wait_for("a new leader", lambda: leader_of(cluster), READY_TIMEOUT_S)
+        await wait_for("a new leader", partial(leader_of, cluster, not_this=leader), READY_TIMEOUT_S)
         await asyncio.to_thread(cluster.start, [leader])
-        await wait_for(f"{leader} is back", lambda: leader_of(cluster), READY_TIMEOUT_S)
+        await wait_for(f"{leader} is back", partial(leader_of, cluster), READY_TIMEOUT_S)
 
 
 async def store(client: AsyncClient, load: Load, key: str, path: Path) -> None:
@@ -217,6 +220,7 @@ async def read_all(layout: NodeLayout, load: Load, bar: Progress) -> Reads:
             else:
                 reads.hits += 1
                 reads.bytes_read += len(entry.raw)
+                reads.elsewhere += entry.served_by != layout.name
                 reads.wrong += hashlib.sha256(entry.raw).digest() != digest
             bar.update(task, advance=1)
 
@@ -270,7 +274,7 @@ async def run(options: argparse.Namespace) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     reads: dict[str, Reads] = {}
     async with own_cluster(rng) as cluster:
-        await wait_for("a leader", lambda: leader_of(cluster), READY_TIMEOUT_S)
+        await wait_for("a leader", partial(leader_of, cluster), READY_TIMEOUT_S)
         with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
             load = await write_all(cluster, files, options, bar)
             for layout in cluster.layouts:
@@ -278,8 +282,11 @@ async def run(options: argparse.Namespace) -> int:
     print_report(load, reads, too_large)
     lost = max(one.misses for one in reads.values())
     wrong = max(one.wrong for one in reads.values())
+    elsewhere = sum(one.elsewhere for one in reads.values())
+    if elsewhere:
+        console.print(f"{elsewhere} reads were not answered by the node that was asked")
     console.print(f"[bold]{lost} lost, {wrong} wrong[/bold]")
-    return 1 if lost or wrong else 0
+    return 1 if lost or wrong or elsewhere else 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -55,7 +55,10 @@ def up(
     with reported_errors(as_json):
         cluster = _cluster(directory, nodes, _ports(base_port, grpc_port, peer_port, http_port))
         cluster.prepare()
-        started = cluster.start()
+        try:
+            started = cluster.start()
+        except LocalClusterError as error:
+            raise Unavailable(str(error)) from error
         if started:
             say(f"started {', '.join(started)} in {cluster.directory}")
         else:
@@ -139,9 +142,9 @@ def wait_ready(cluster: LocalCluster, timeout_s: float) -> str:
         while True:
             views = _look(cluster)
             leader = agreed_leader(views)
-            if leader and all(view.leader == leader for view in views):
-                return leader
             running = cluster.running()
+            if leader and len(running) == cluster.nodes and all(view.leader == leader for view in views):
+                return leader
             for name in cluster.names:
                 if name not in running:
                     raise Unavailable(

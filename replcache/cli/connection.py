@@ -17,7 +17,7 @@ from replcache.errors import ConfigError, InvalidRequest, ReplcacheError
 if TYPE_CHECKING:
     import grpc
 
-    from replcache.client import Client
+    from replcache import Client
     from replcache.client.url import ClientSettings
 
 LOCAL_DIRECTORY = Path(".cluster")
@@ -48,7 +48,7 @@ class Connection:
 
     def client(self) -> "Client":
         """A blocking client whose values are RawValue; use it as a context manager."""
-        from replcache.client import Client
+        from replcache import Client
 
         settings = self.settings
         return Client(

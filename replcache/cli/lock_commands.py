@@ -25,8 +25,7 @@ WATCH_INTERVAL_S = 0.05
 
 
 def register(app: typer.Typer) -> None:
-    settings = {"allow_interspersed_args": False}
-    app.command(rich_help_panel=PANEL, context_settings=settings)(connected(lock))
+    app.command(rich_help_panel=PANEL)(connected(lock))
     app.command(rich_help_panel=PANEL)(connected(locks))
 
 
@@ -45,7 +44,7 @@ def lock(
     ] = "5s",
     note: Annotated[str, typer.Option("--note", help="Shown by `replcache locks`.")] = "",
 ) -> None:
-    """Run a command while holding a lock; options stand before NAME.
+    """Run a command while holding a lock: replcache lock NAME -- COMMAND...
 
     The command finds the fencing token in REPLCACHE_FENCE_TOKEN and passes it on with its writes
     (`replcache set --fence NAME:TOKEN`). When the lock is lost, the command is stopped and the exit code is

@@ -3,16 +3,24 @@
 Each step prints what it did and how long it took, and raises when the answer is not the promised one.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import typer
+
+from replcache import Client
 from replcache.cli.cluster_command import wait_ready
 from replcache.cli.connection import connection_of
+from replcache.cli.exits import Exit
 from replcache.cli.nodes import agreed_leader, look_at_all
+from replcache.cli.output import say
 from replcache.cli.units import short_duration
-from replcache.client import Client
-from replcache.errors import FenceRejected, NodeHalted, NotFound
+from replcache.errors import FenceRejected, NotFound
 from replcache.localcluster import LocalCluster
 
 KEY = "tour/greeting"
@@ -28,8 +36,17 @@ def take(cluster: LocalCluster) -> None:
         _writes_and_reads(cluster, client)
         _lock_and_fence(client)
         _failover(cluster, client)
-    print(f"\nThe cluster runs on.  Try:   replcache get {KEY}    replcache status    replcache --help")
-    print("Stop it with `make cluster-down`.")
+    print("\nThe cluster runs on. Try, for example:")
+    for arguments in (f"get {KEY}", "status", "cluster kill leader", "cluster up", "cluster down"):
+        print(f"  {_program()} {arguments}")
+
+
+def _program() -> str:
+    """How to call the command line from here: its script may be on no search path."""
+    script = Path(sys.executable).with_name("replcache")
+    if not script.exists():
+        return f"{sys.executable} -m replcache.cli.main"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def _step(what: str, action: Callable[[], Any]) -> Any:
@@ -41,7 +58,8 @@ def _step(what: str, action: Callable[[], Any]) -> Any:
 
 def _expect(holds: bool, what: str) -> None:
     if not holds:
-        raise NodeHalted(f"the tour found a broken promise: {what}")
+        say(f"error: the tour found a broken promise: {what}")
+        raise typer.Exit(int(Exit.NEGATIVE))
 
 
 def _writes_and_reads(cluster: LocalCluster, client: Client) -> None:
@@ -49,7 +67,7 @@ def _writes_and_reads(cluster: LocalCluster, client: Client) -> None:
     _step(f"set {KEY} = hello", lambda: f"version {client.set(KEY, 'hello').version}")
     for layout in cluster.layouts:
         with Client(layout.grpc_address, route="any", timeout=CALL_TIMEOUT_S) as single:
-            value = _step(f"linearizable get through {layout.name}", lambda c=single: c.get_value(KEY))
+            value = _step(f"linearizable get through {layout.name}", partial(single.get_value, KEY))
             _expect(value == "hello", f"{layout.name} answered {value!r}")
     one = _step("read-one: the node's own copy, with its staleness", lambda: _read_one(client))
     _expect(one.startswith("hello"), f"read-one answered {one!r}")
@@ -92,7 +110,7 @@ def _failover(cluster: LocalCluster, client: Client) -> None:
         print("\nNo failover to show: that needs three nodes.")
         return
     print(f"\nkill -9 of the leader, {leader}:")
-    before = client.get_value(COUNTER)
+    before = int(client.get_value(COUNTER))
     cluster.kill(leader)
     value = _step("linearizable get, right after", lambda: client.get_value(KEY))
     _expect(value == "fenced", f"after the failover {KEY} is {value!r}")
@@ -104,5 +122,7 @@ def _failover(cluster: LocalCluster, client: Client) -> None:
     cluster.start([leader])
     wait_ready(cluster, 30.0)
     with Client(cluster.layout(leader).grpc_address, route="any", timeout=CALL_TIMEOUT_S) as single:
-        value = _step(f"linearizable get through {leader}, back again", lambda: single.get_value(COUNTER))
+        value = _step(
+            f"linearizable get through {leader}, back again", lambda: int(single.get_value(COUNTER))
+        )
     _expect(value == after, f"{leader} came back with {value!r} instead of {after}")

@@ -83,12 +83,12 @@ class AutoCodec:
         if content_type in _BYTES_TYPES:
             return data
         mime = content_type.partition(";")[0].strip().lower()
-        decoder = _DECODERS.get(mime)
+        decoder = bytes.decode if mime.startswith("text/") else _DECODERS.get(mime)
         if decoder is None:
-            return data.decode() if mime.startswith("text/") else data
+            return data
         try:
             return decoder(data)
-        except (ValueError, TypeError, UnicodeError) as err:
+        except (ValueError, TypeError, RecursionError) as err:
             raise WrongType(f"the stored bytes are no valid {content_type}: {err}") from err
 
 
@@ -153,7 +153,6 @@ def _decode_msgpack(data: bytes) -> Any:
 
 
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
-    TEXT: bytes.decode,
     JSON: json.loads,
     NPY: _decode_npy,
     MSGPACK: _decode_msgpack,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Endpoint:
     """One address: its connection, and how it has been doing."""
 
-    __slots__ = ("address", "connection", "down_until", "failures", "learned", "link", "node")
+    __slots__ = ("address", "connection", "down_until", "failed_at", "failures", "learned", "link", "node")
 
     def __init__(self, address: str, node: str = "", learned: bool = False) -> None:
         self.address = address
@@ -33,6 +33,7 @@ class Endpoint:
         self.link: Link | None = None
         # Failures in a row.
         self.failures = 0
+        self.failed_at = float("-inf")
         self.down_until = 0.0
 
 
@@ -65,14 +66,17 @@ class Router:
         self._local = self._next_up(self._local, now)
         return self.endpoints[self._local]
 
-    def _next_up(self, start: int, now: float) -> int:
-        count = len(self.endpoints)
-        start %= count
-        for step in range(count):
-            index = (start + step) % count
-            if self.endpoints[index].down_until <= now:
-                return index
-        return min(range(count), key=lambda index: self.endpoints[index].down_until)
+    def _next_up(self, current: int, now: float) -> int:
+        """Stays with a healthy endpoint; else the one whose last failure is longest ago, so that all get
+        their turn, however often each of them has failed."""
+        endpoints, count = self.endpoints, len(self.endpoints)
+        current %= count
+        if not endpoints[current].failures:
+            return current
+        up = [index for index in range(count) if endpoints[index].down_until <= now]
+        if not up:
+            return min(range(count), key=lambda index: endpoints[index].down_until)
+        return min(up, key=lambda index: (endpoints[index].failed_at, (index - current) % count))
 
     def find(self, node: str) -> Endpoint | None:
         """By the node's name or address."""
@@ -81,6 +85,7 @@ class Router:
     def note_failure(self, endpoint: Endpoint, now: float) -> None:
         """The endpoint did not answer, or says that it can't serve: others are tried first for a while."""
         endpoint.failures += 1
+        endpoint.failed_at = now
         endpoint.down_until = now + self._backoff.delay_s(endpoint.failures, self._rng)
         if endpoint.node and endpoint.node == self.leader:
             self.leader = ""
@@ -89,6 +94,7 @@ class Router:
         """A reply came from the endpoint: it is up, and says who it is and who leads."""
         if endpoint.failures:
             endpoint.failures = 0
+            endpoint.failed_at = float("-inf")
             endpoint.down_until = 0.0
         node = header.node
         if node and endpoint.node != node:

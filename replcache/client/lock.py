@@ -78,14 +78,12 @@ class AsyncLock:
     """One holding of a lock. Not reentrant; can be acquired again after release().
 
     Attributes:
-        name: of the lock.
-        token: the fencing token, strictly increasing for each lock name; 0: not held.
         lost: set as soon as this side can't be sure any more that it holds the lock.
     """
 
     def __init__(self, client: "AsyncClient", options: LockOptions, rng: random.Random) -> None:
         self.options = options
-        self.token = 0
+        self._token = 0
         self.lost = asyncio.Event()
         # Called when `lost` is set; the blocking client mirrors it into a threading.Event.
         self.on_lost: Callable[[], None] | None = None
@@ -101,9 +99,14 @@ class AsyncLock:
         return self.options.name
 
     @property
+    def token(self) -> int:
+        """The fencing token, strictly increasing for each lock name; 0: not acquired."""
+        return self._token
+
+    @property
     def is_held(self) -> bool:
         """Held, as far as this side can be sure at this moment. Needs no network."""
-        return self.token != 0 and not self.lost.is_set() and self._core.clock.now() < self._valid_until
+        return self._token != 0 and not self.lost.is_set() and self._core.clock.now() < self._valid_until
 
     def check(self) -> None:
         """Raises LockLost unless is_held; cheap enough for every step of a long piece of work."""
@@ -131,7 +134,7 @@ class AsyncLock:
                 granted meanwhile, is given back in the background, or freed by its ttl.
         Cancellation: as the errors above.
         """
-        if self.token:
+        if self._token:
             raise InvalidRequest(f"the lock {self.name!r} is already held by this object", field="name")
         self._client._waiter()
         clock = self._core.clock
@@ -145,7 +148,7 @@ class AsyncLock:
                 break
             if clock.now() >= end:
                 raise LockTimeout(f"the lock {self.name!r} was granted, but lost before it could be used")
-        self.token = token
+        self._token = token
         self._renewer = self._core.tasks.start(self._keep(), f"replcache lock {self.name}")
         return token
 
@@ -214,9 +217,9 @@ class AsyncLock:
     async def _keep(self) -> None:
         """Renews every ttl/3, and again and again when that fails, until the validity is over."""
         clock, ttl_s, backoff = self._core.clock, self.options.ttl_s, Backoff()
-        token, failures = self.token, 0
+        token, failures = self._token, 0
         next_at = self._valid_until - ttl_s * 2 / 3
-        while self.token == token:
+        while self._token == token:
             now = clock.now()
             if now >= self._valid_until:
                 self._set_lost()
@@ -258,8 +261,8 @@ class AsyncLock:
         Never raises because the cluster can't be reached: then the ttl frees the lock. The object does not
         hold the lock any more as soon as this was called.
         """
-        token, owner = self.token, self._owner
-        self.token = 0
+        token, owner = self._token, self._owner
+        self._token = 0
         self._valid_until = 0.0
         renewer, self._renewer = self._renewer, None
         if renewer is not None:

@@ -20,12 +20,13 @@ def free_ports(nodes: int, rng: random.Random) -> Ports:
     """
     for _ in range(ATTEMPTS):
         first = rng.randrange(LOWEST, HIGHEST - 3 * nodes)
-        if all(_is_free(port) for port in range(first, first + 3 * nodes)):
+        if all(is_free(port) for port in range(first, first + 3 * nodes)):
             return Ports(grpc=first, peer=first + nodes, http=first + 2 * nodes)
     raise OSError(f"no {3 * nodes} free ports in a row between {LOWEST} and {HIGHEST}")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
     with socket.socket() as probe:
         # As servers do: a port whose last connections only wait for their end is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

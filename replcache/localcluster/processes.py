@@ -49,7 +49,7 @@ def spawn_detached(
         )
     # It is watched by identity from now on, not by this handle, whose destructor would complain.
     process.returncode = 0
-    started, _ = _look(process.pid) or ("", "")
+    started, _ = _look(process.pid) or ("", None)
     return Identity(process.pid, started, marker)
 
 
@@ -60,7 +60,7 @@ def is_alive(identity: Identity) -> bool:
     if seen is None:
         return False
     started, arguments = seen
-    return started == identity.started and identity.marker in arguments
+    return started == identity.started and (arguments is None or identity.marker in arguments)
 
 
 def send(identity: Identity, number: signal.Signals) -> bool:
@@ -123,14 +123,15 @@ def _reap(pid: int) -> None:
         pass
 
 
-def _look(pid: int) -> tuple[str, tuple[str, ...]] | None:
-    """(start time, arguments) of a living process; None: no such process, or only its zombie."""
+def _look(pid: int) -> tuple[str, tuple[str, ...] | None] | None:
+    """(start time, arguments) of a living process; arguments None: it is dying and has none any more. None:
+    no such process, or only its zombie."""
     if sys.platform == "linux":
         return _look_proc(pid)
     return _look_ps(pid)
 
 
-def _look_proc(pid: int) -> tuple[str, tuple[str, ...]] | None:
+def _look_proc(pid: int) -> tuple[str, tuple[str, ...] | None] | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -139,14 +140,20 @@ def _look_proc(pid: int) -> tuple[str, tuple[str, ...]] | None:
         return None
     # proc(5): the name in parentheses may hold anything, so count fields from the last parenthesis.
     fields = stat.rpartition(")")[2].split()
-    state, start_ticks = fields[0], fields[19]
-    if state in ("Z", "X"):
-        return None
+    state, threads, start_ticks = fields[0], int(fields[17]), fields[19]
     # Ticks count from the boot: with the boot's id they are unique over reboots too.
-    return f"{boot}/{start_ticks}", tuple(part.decode("utf-8", "replace") for part in arguments.split(b"\0"))
+    started = f"{boot}/{start_ticks}"
+    if state in ("Z", "X"):
+        # After kill -9 the first thread can be gone while another still sits in an fdatasync: until that
+        # returns, the process holds its ports and its lock on the data directory.
+        return (started, None) if threads > 1 else None
+    if not arguments:
+        # A dying process loses its memory, and with it these, before its files and sockets.
+        return started, None
+    return started, tuple(part.decode("utf-8", "replace") for part in arguments.split(b"\0"))
 
 
-def _look_ps(pid: int) -> tuple[str, tuple[str, ...]] | None:
+def _look_ps(pid: int) -> tuple[str, tuple[str, ...] | None] | None:
     done = subprocess.run(
         ["ps", "-ww", "-o", "stat=,lstart=,command=", "-p", str(pid)],
         capture_output=True,

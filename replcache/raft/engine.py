@@ -104,15 +104,15 @@ class Engine(LibraryFrame):
         self._gated: deque[tuple[int, str, Message]] = deque()
         self._clock_base = (machine.clock_ms, clock.now())
         self.configurations = Configurations(applied_index, base_configuration)
-        self.election = Election(self)
-        self.follower = Follower(self)
-        self.leadership = Leadership(self)
-        self.snapshots_out = SnapshotSender(self, snapshots)
-        self.snapshots_in = SnapshotReceiver(self, snapshots)
-        self.transfer = Transfer(self)
+        self.election: Election = Election(self)
+        self.follower: Follower = Follower(self)
+        self.leadership: Leadership = Leadership(self)
+        self.snapshots_out: SnapshotSender = SnapshotSender(self, snapshots)
+        self.snapshots_in: SnapshotReceiver = SnapshotReceiver(self, snapshots)
+        self.transfer: Transfer = Transfer(self)
         self.reads = ReadRounds()
-        self.remote_reads = RemoteReads(self)
-        self.forwarding = Forwarding(self)
+        self.remote_reads: RemoteReads = RemoteReads(self)
+        self.forwarding: Forwarding = Forwarding(self)
         # An origin is one data directory: a node that lost its disk counts its boots anew.
         self._origin = f"{name}/{incarnation:x}"
         self.proposals = Proposals(
@@ -121,7 +121,7 @@ class Engine(LibraryFrame):
             bytes_max=config.proposals_bytes_max,
             group_bytes_max=config.entry_bytes_max,
         )
-        self.admin = Admin(self)
+        self.admin: Admin = Admin(self)
         super().__init__(name, config, rng, LogAdapter(wal))
         self.term = wal.term
         self.voted_for = wal.voted_for

@@ -34,6 +34,7 @@ from replcache.raft.messages import Message
 from replcache.raft.node_peers import NodePeers
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
+from replcache.raft.peers import PeerTransport
 from replcache.raft.port import AppliedListener, Member, NodeStatus
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
@@ -101,6 +102,7 @@ class RaftNode:
         self._fresh_at = float("-inf")
         self._is_pump_scheduled = False
         self._is_closed = False
+        self._full_until = float("-inf")
         self._started_at = 0.0
         self.halted = ""
         self.fsync_seconds = 0.0
@@ -113,6 +115,11 @@ class RaftNode:
     @property
     def machine(self) -> StateMachine:
         return self.engine.machine
+
+    @property
+    def transport(self) -> PeerTransport:
+        """For statistics, and for blocking links where config.fault_injection allows it."""
+        return self._peers.transport
 
     # --- life ---
 
@@ -164,7 +171,8 @@ class RaftNode:
         self._peers = NodePeers(self, self._rng)
         await self._peers.start()
         self._supervisor.background("raft-tick", self._tick_forever())
-        self._supervisor.background("staleness-probe", self._probe_forever())
+        if config.staleness_probe_s > 0:
+            self._supervisor.background("staleness-probe", self._probe_forever())
         log.info(
             "raft_started",
             node=config.name,
@@ -246,6 +254,8 @@ class RaftNode:
         self.kick()
 
     def _start_sync(self) -> None:
+        if self.storage.wal.disk_full and self.clock.now() < self._full_until:
+            return  # the next tick after that tries again
         job = self.storage.wal.take_sync_job()
         if job is None:
             return
@@ -265,6 +275,7 @@ class RaftNode:
             was_full = self.storage.wal.disk_full
             self.storage.wal.complete(job)
             is_full = self.storage.wal.disk_full
+            self._full_until = self.clock.now() + c.DISK_FULL_RETRY_S
             if is_full != was_full:
                 log.error("disk_full" if is_full else "disk_has_room_again", node=self.config.name)
             self.engine.on_durable()
@@ -303,7 +314,7 @@ class RaftNode:
     # --- engine.Shell ---
 
     def transmit(self, peer: str, message: Message) -> bool:
-        return self._peers.transport.send(peer, message)
+        return self.transport.send(peer, message)
 
     def on_configuration(self, members: Configuration) -> None:
         self._peers.on_configuration(members)

@@ -173,6 +173,8 @@ class Link(asyncio.Protocol):
         self.owner.lost(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # Not to be aborted any more: asyncio's socket transport would report its loss a second time.
+        self._transport = None
         self.drop(f"connection lost: {exc}" if exc is not None else "closed by the peer")
         if not self.gone.done():
             self.gone.set_result(None)
@@ -181,10 +183,17 @@ class Link(asyncio.Protocol):
         assert self._transport is not None
         return cast("ssl.SSLObject | None", self._transport.get_extra_info("ssl_object"))
 
-    def _write_body(self, body: bytes) -> None:
-        assert self._transport is not None
-        self.owner.counters["bytes_sent"] += len(body)
-        self._transport.write(frame_header(body) + body)
+    def _open_transport(self) -> asyncio.Transport | None:
+        """The transport while it may be written to. One that failed is closed before connection_lost() comes,
+        and uvloop raises when such a one is written to."""
+        transport = self._transport
+        return None if transport is None or self.ended or transport.is_closing() else transport
+
+    def _write(self, data: bytes) -> None:
+        transport = self._open_transport()
+        if transport is not None:
+            self.owner.counters["bytes_sent"] += len(data)
+            transport.write(data)
 
     def _established(self, hello: Hello) -> None:
         self.hello = hello
@@ -243,13 +252,14 @@ class AcceptedLink(Link):
         # Before the answer: the peer sends as soon as it has it, and by then its old link is gone.
         self.owner.accepted(self, hello)
         if not self.ended:
-            self._write_body(encode(identity.hello(hello.node)))
+            body = encode(identity.hello(hello.node))
+            self._write(frame_header(body) + body)
 
     def _answer_ping(self) -> None:
         assert self._transport is not None
         if self._transport.get_write_buffer_size() > PONG_BUFFER_BYTES_MAX:
             raise PeerRefused("pings, but their answers are not read", "unexpected")
-        self._transport.write(PING_FRAME)
+        self._write(PING_FRAME)
 
     def check_alive(self, now: float) -> None:
         """Drops a link on which nothing was heard for too long."""
@@ -295,7 +305,8 @@ class DialledLink(Link):
         except PeerRefused as err:
             self.fail(err)
             return
-        self._write_body(encode(identity.hello(self.peer)))
+        body = encode(identity.hello(self.peer))
+        self._write(frame_header(body) + body)
 
     def frame_received(self, body: bytes) -> None:
         if self.hello is not None:
@@ -337,8 +348,8 @@ class DialledLink(Link):
 
     def _flush(self) -> None:
         self._flush_scheduled = False
-        transport = self._transport
-        if self.ended or self._writing_paused or transport is None:
+        transport = self._open_transport()
+        if transport is None or self._writing_paused:
             return
         pieces, size, count = self.outbox.take(WRITE_BATCH_BYTES)
         if not pieces:
@@ -351,10 +362,6 @@ class DialledLink(Link):
         if len(self.outbox):
             self._schedule_flush()
 
-    def flush_now(self) -> None:
-        """Hands what fits into one batch to the transport without waiting for the loop turn to end."""
-        self._flush()
-
     def pause_writing(self) -> None:
         self._writing_paused = True
 
@@ -366,7 +373,7 @@ class DialledLink(Link):
     async def close_gently(self) -> None:
         """Writes what the transport holds, then closes. Cancellation leaves the link to drop()."""
         if self.ready and self._transport is not None:
-            self.flush_now()
+            self._flush()
             self._transport.close()
             await asyncio.wait([self.gone])
 

@@ -20,7 +20,7 @@ ACCEPTS_PER_TURN = 16
 ACCEPT_PAUSE_S = 0.1
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # What the kernel takes of one connection before it is sent: bounds how long a heartbeat waits behind bulk.
-NOT_SENT_BYTES_MAX = 128 * 1024
+NOT_SENT_BYTES_MAX = 512 * 1024
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -73,7 +73,10 @@ AppliedListener = Callable[[int, Sequence[object]], None]
 class RaftPort(Protocol):
     """What the server needs of consensus."""
 
-    machine: StateMachine
+    @property
+    def machine(self) -> StateMachine:
+        """The applied state. Look it up at each use: an installed snapshot brings a new object."""
+        ...
 
     def status(self) -> NodeStatus: ...
 

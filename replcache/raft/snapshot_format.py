@@ -3,12 +3,15 @@
     header   magic, version, cluster id, (index, term) of the last entry that is in the state, configuration
              of that index; CRC-32C over all of it
     chunk    length, CRC-32C over (offset in the file, length, data), data; lengths are 1..CHUNK_BYTES_MAX
-    footer   length 0, CRC-32C over everything before it, number of chunks, sum of their lengths; own CRC-32C
+    footer   length 0, number of chunks, sum of their lengths, BLAKE2b over all before the footer; CRC-32C
 
-The file ends with the footer. Integers are little-endian. Nothing of a file may be used before check_file()
-has read all of it: a state machine that is half restored is worth nothing.
+The file ends with the footer. The digest over the whole is not a CRC on purpose: the CRC of a part that is
+followed by its own CRC is a constant, so a CRC over the whole would not see that a part was exchanged for
+another one with a good checksum of its own. Integers are little-endian. Nothing of a file may be used before
+check_file() has read all of it: a state machine that is half restored is worth nothing.
 """
 
+import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +31,8 @@ HEADER_BYTES_MAX = 1024 * 1024
 _HEADER = struct.Struct("<8sHHIIIQQ")
 _CHUNK = struct.Struct("<II")
 _PLACE = struct.Struct("<QI")
-_FOOTER = struct.Struct("<IIQQ")
+DIGEST_BYTES = 16
+_FOOTER = struct.Struct(f"<IIQQ{DIGEST_BYTES}s")
 _CRC = struct.Struct("<I")
 FOOTER_BYTES = _FOOTER.size + _CRC.size
 _SMALLEST_BYTES = _HEADER.size + _CRC.size + FOOTER_BYTES
@@ -102,11 +106,11 @@ def read_header(file: DiskFile, path: str) -> tuple[SnapshotHeader, int]:
 
 
 class SnapshotEncoder:
-    """Produces the file piece by piece; knows offset and running checksum."""
+    """Produces the file piece by piece; knows offset and running digest."""
 
     def __init__(self) -> None:
         self.offset = 0
-        self._crc = 0
+        self._digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         self._chunks = 0
         self._bytes = 0
 
@@ -121,12 +125,12 @@ class SnapshotEncoder:
         return self._piece([_CHUNK.pack(len(data), crc), data])
 
     def footer(self) -> list[bytes]:
-        body = _FOOTER.pack(0, self._crc, self._chunks, self._bytes)
+        body = _FOOTER.pack(0, 0, self._chunks, self._bytes, self._digest.digest())
         return self._piece([body + _CRC.pack(_crc32c(body))])
 
     def _piece(self, buffers: list[bytes]) -> list[bytes]:
         for buffer in buffers:
-            self._crc = _extend(self._crc, buffer)
+            self._digest.update(buffer)
             self.offset += len(buffer)
         return buffers
 
@@ -138,7 +142,7 @@ def read_chunks(file: DiskFile, path: str) -> Iterator[bytes]:
         CorruptSnapshot: at the first thing that does not fit; chunks yielded before it may not be used.
     """
     _, offset = read_header(file, path)
-    whole = _crc32c(file.read(0, offset))
+    whole = hashlib.blake2b(file.read(0, offset), digest_size=DIGEST_BYTES)
     chunks = total = 0
     while True:
         frame = file.read(offset, _CHUNK.size)
@@ -154,7 +158,8 @@ def read_chunks(file: DiskFile, path: str) -> Iterator[bytes]:
             raise corrupt(path, offset, "the file is cut off in a chunk")
         if _extend(_crc32c(_PLACE.pack(offset, length)), data) != crc:
             raise corrupt(path, offset, "the chunk's checksum does not match")
-        whole = _extend(_extend(whole, frame), data)
+        whole.update(frame)
+        whole.update(data)
         chunks += 1
         total += length
         offset += _CHUNK.size + length
@@ -165,7 +170,7 @@ def read_chunks(file: DiskFile, path: str) -> Iterator[bytes]:
     body = footer[: _FOOTER.size]
     if _CRC.pack(_crc32c(body)) != footer[_FOOTER.size :]:
         raise corrupt(path, offset, "the footer's checksum does not match")
-    if _FOOTER.unpack(body) != (0, whole, chunks, total):
+    if _FOOTER.unpack(body) != (0, 0, chunks, total, whole.digest()):
         raise corrupt(
             path, offset, f"the footer does not fit the {chunks} chunks with {total} bytes before it"
         )

@@ -12,7 +12,8 @@ from replcache.raft.membership import decode_configuration, encode_configuration
 from replcache.raft.snapshot_transfer import SnapshotInfo, compact_log
 from replcache.raft.snapshots import SnapshotFile, SnapshotStore
 from replcache.raft.snapshots import SnapshotInfo as StoredSnapshot
-from replcache.statemachine.machine import SnapshotView, StateMachine
+from replcache.statemachine.machine import StateMachine
+from replcache.statemachine.snapshot import SnapshotView
 
 if TYPE_CHECKING:
     from replcache.raft.node import RaftNode
@@ -41,6 +42,11 @@ class SnapshotJobs:
         self._close_serving()
 
     # --- SnapshotPort ---
+
+    @property
+    def is_busy(self) -> bool:
+        """A snapshot is being taken."""
+        return self._is_busy
 
     @property
     def last_index(self) -> int:

@@ -297,10 +297,12 @@ class Wal:
         return self._add((RESET, 0, index, term, b""))
 
     def align_to_snapshot(self, index: int, term: int) -> None:
-        """At start: makes the log continue the newest snapshot. Entries behind it stay when they connect.
+        """At start: makes the log fit the newest snapshot, (0, 0) when there is none.
 
-        The log may end before the snapshot (its tail was not durable when the process died), or still begin
-        long before it (compaction is an optimisation, never a condition).
+        When the log holds the snapshot's last entry, it stays as it is: entries behind it are needed, and
+        those before it serve followers that were away briefly. Otherwise it begins anew behind the snapshot:
+        it ended before it (its tail was not durable when the process died) or has another entry there (the
+        snapshot came from a leader, and the process died before the reset was durable).
 
         Raises:
             CorruptLog: entries between the snapshot and the log are missing.
@@ -309,7 +311,6 @@ class Wal:
             what = f"the log begins after entry {self.base_index}, the newest snapshot ends at {index}"
             raise CorruptLog(f"{self._directory}: {what}; {WHAT_TO_DO}")
         if self.term_at(index) == term:
-            self.compact_to(index)
             return
         if term > self.term:
             self.set_hard_state(term, None)

@@ -340,12 +340,16 @@ def _complete_but_bad(header: RecordHeader) -> str:
 
 
 def _missing_sectors(data: bytes, start: int, end: int) -> int:
-    """How many of the sectors that [start, end) touches are absent or, within the range, all zero."""
+    """How many of the sectors that [start, end) touches were never written: absent, or zero to their end.
+
+    To the sector's end, not only to that of the range: a sector is lost as a whole. Not from its begin: older
+    records may stand there.
+    """
     missing = 0
     at = start
     while at < end:
-        stop = min(end, at - at % SECTOR_BYTES + SECTOR_BYTES)
-        if stop > len(data) or not any(data[at:stop]):
+        sector_end = at - at % SECTOR_BYTES + SECTOR_BYTES
+        if min(end, sector_end) > len(data) or not any(data[at:sector_end]):
             missing += 1
-        at = stop
+        at = sector_end
     return missing

@@ -123,7 +123,8 @@ class CacheService:
         plan = read_plan(request.read) if request.HasField("read") else DEFAULT_PLAN
         served = await self._reader.prepare(plan, deadline)
         machine = self._backend.machine
-        found, more = machine.scan(prefix, after, limit or constants.SCAN_PAGE_ENTRIES_DEFAULT)
+        # A page may be short, even empty, and not be the last: looking at dead keys has to end in time too.
+        found, next_after = machine.scan_page(prefix, after, limit or constants.SCAN_PAGE_ENTRIES_DEFAULT)
         response = cache_pb2.ScanResponse(
             header=self._backend.header(machine.revision, served.level, served.staleness_s)
         )
@@ -132,11 +133,10 @@ class CacheService:
             if not request.keys_only:
                 size += len(stored.value) + len(key)
                 if size > constants.REPLY_BYTES_MAX and response.entries:
-                    more = True
+                    next_after = response.entries[-1].key
                     break
             response.entries.append(convert.entry(key, stored, machine.clock_ms, not request.keys_only))
-        if more and response.entries:
-            response.next_page_token = response.entries[-1].key
+        response.next_page_token = next_after or b""
         return response
 
     async def batch(self, request: cache_pb2.BatchRequest, deadline: Deadline) -> cache_pb2.BatchResponse:
@@ -144,7 +144,7 @@ class CacheService:
 
     async def _write(self, op: Op, request: convert.Writing, deadline: Deadline) -> OpResult:
         result = await self._backend.execute_one(convert.command(op, request), deadline)
-        self._backend.metrics.keys_written.inc()
+        self._backend.metrics.keys_written += 1
         return result
 
     def _previous(self, key: bytes, previous: Entry | None) -> cache_pb2.Entry | None:

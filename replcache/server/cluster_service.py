@@ -31,6 +31,8 @@ class ClusterService:
         """started_at: reading of the backend's clock."""
         self._backend = backend
         self._started_at = started_at
+        # One at a time: a digest reads everything.
+        self._hashing = asyncio.Lock()
 
     def methods(self) -> list[Method]:
         return [
@@ -127,14 +129,14 @@ class ClusterService:
             header=self._backend.header(self._backend.machine.revision), leader=leader
         )
 
-    async def hash(self, _: cluster_pb2.HashRequest, __: Deadline) -> cluster_pb2.HashResponse:
+    async def hash(self, _: cluster_pb2.HashRequest, deadline: Deadline) -> cluster_pb2.HashResponse:
         """Digest of this node's state; compare those of equal applied_index."""
-        machine = self._backend.machine
-        header = self._backend.header(machine.revision)
-        applied_index = machine.applied_index
-        view = machine.begin_snapshot()
-        digest = await asyncio.to_thread(view.digest)
-        return cluster_pb2.HashResponse(header=header, applied_index=applied_index, digest=digest)
+        async with self._hashing:
+            machine = self._backend.machine
+            header = self._backend.header(machine.revision)
+            view = machine.begin_snapshot()
+            digest = await asyncio.to_thread(view.digest)
+        return cluster_pb2.HashResponse(header=header, applied_index=view.index, digest=digest)
 
 
 def _member(member: Member) -> cluster_pb2.Member:

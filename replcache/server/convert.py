@@ -4,7 +4,8 @@ Nothing here waits or talks to the node. `prefix` is the path of the operation i
 `operations[3].set.`, so that an error names the field as the caller wrote it; "" for single calls.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -136,7 +137,7 @@ def get_op(request: cache_pb2.GetRequest, prefix: str = "") -> commands.Get:
     return commands.Get(validate.key(request.key, f"{prefix}key"))
 
 
-_OPERATIONS = {
+_OPERATIONS: dict[str, Callable[[Any, str], commands.Op]] = {
     "set": set_op,
     "update": update_op,
     "delete": delete_op,
@@ -151,8 +152,7 @@ def operation(message: cache_pb2.Operation, index: int) -> commands.Op:
     if kind is None:
         field = f"operations[{index}]"
         raise InvalidRequest(f"{field}: no operation of a known kind is given", field=field)
-    op: commands.Op = _OPERATIONS[kind](getattr(message, kind), f"operations[{index}].{kind}.")
-    return op
+    return _OPERATIONS[kind](getattr(message, kind), f"operations[{index}].{kind}.")
 
 
 def condition(message: cache_pb2.Condition, field: str) -> commands.Condition | None:

@@ -92,7 +92,7 @@ class CallBoundary:
         if self._calls == 0:
             self.idle.set()
 
-    def unary(self, service: str, method: Method) -> grpc.RpcMethodHandler:
+    def unary(self, service: str, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
         operation = f"{service.rsplit('.', 1)[-1]}.{method.name}"
         clock, metrics, handler = self._clock, self._metrics, method.handler
 
@@ -129,7 +129,10 @@ class CallBoundary:
         )
 
     def service(
-        self, name: str, methods: Sequence[Method], streams: dict[str, grpc.RpcMethodHandler] | None = None
+        self,
+        name: str,
+        methods: Sequence[Method],
+        streams: "dict[str, grpc.RpcMethodHandler[Any, Any]] | None" = None,
     ) -> grpc.GenericRpcHandler:
         """All methods of one service, by its full name such as `replcache.v1.Cache`."""
         handlers = {method.name: self.unary(name, method) for method in methods}

@@ -40,6 +40,11 @@ class _Attempt:
     deadline: Deadline
     proposal: asyncio.Task[OpResult] | None = None
 
+    def release(self) -> LockRelease:
+        """Takes back what this call got or queued for; nothing when the same owner has asked again since,
+        through this node or another, because then the place is that call's."""
+        return LockRelease(self.op.name, self.op.owner, 0, self.op.attempt)
+
 
 class LockService:
     def __init__(
@@ -67,7 +72,7 @@ class LockService:
             OutcomeUnknown: the lock may be held or queued for; asking again with the same owner is safe.
         Cancellation: the place, or the lock if it was granted meanwhile, is given back in the background.
         """
-        op = _acquire_op(request)
+        op = replace(_acquire_op(request), attempt=self._rng.getrandbits(63) | 1)
         wait_ms = op.wait_ms
         clock = self._backend.clock
         if not deadline.given:
@@ -77,8 +82,8 @@ class LockService:
         margin = min(constants.LOCK_GIVE_UP_MARGIN_MAX_S, (deadline.work - now) / 4)
         wait_end = min(now + wait_ms / 1000, deadline.work - margin)
         attempt = _Attempt(op, wait_end, deadline)
-        gauge = self._backend.metrics.lock_waits
-        gauge.inc()
+        metrics = self._backend.metrics
+        metrics.lock_waits += 1
         try:
             with self._waits.watching(op.name, op.owner) as wake:
                 return await self._acquire(attempt, wake)
@@ -86,7 +91,7 @@ class LockService:
             self._supervisor.short("lock_give_up", self._clean_up(attempt))
             raise
         finally:
-            gauge.dec()
+            metrics.lock_waits -= 1
 
     async def _acquire(self, attempt: "_Attempt", wake: asyncio.Event) -> lock_pb2.AcquireResponse:
         clock = self._backend.clock
@@ -133,7 +138,7 @@ class LockService:
 
     async def _end_wait(self, attempt: "_Attempt") -> lock_pb2.AcquireResponse:
         try:
-            await self._backend.execute_op(LockRelease(attempt.op.name, attempt.op.owner), attempt.deadline)
+            await self._backend.execute_op(attempt.release(), attempt.deadline)
         except NotApplied as err:
             raise OutcomeUnknown(
                 "the wait is over, but the place in the queue could not be given up"
@@ -144,14 +149,9 @@ class LockService:
         """For a caller who went away: first the end of what was proposed, then the release."""
         if attempt.proposal is not None:
             await asyncio.wait([attempt.proposal])
-        if self._waits.is_watched(attempt.op.name, attempt.op.owner):
-            # The same owner asked again meanwhile: the place is that call's now.
-            return
         deadline = self._backend.clock.now() + constants.LOCK_GIVE_UP_TIMEOUT_S
         try:
-            await self._backend.execute_op(
-                LockRelease(attempt.op.name, attempt.op.owner), Deadline(deadline, deadline)
-            )
+            await self._backend.execute_op(attempt.release(), Deadline(deadline, deadline))
         except ReplcacheError as err:
             # The queue forgets the place at the end of the wait, and a granted lock after its ttl.
             _log.info("lock_not_given_up", reason=err.reason)

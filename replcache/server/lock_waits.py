@@ -47,8 +47,5 @@ class LockWaits:
             for wake in wakes:
                 wake.set()
 
-    def is_watched(self, name: str, owner: bytes) -> bool:
-        return (name, owner) in self._waiting
-
     def __len__(self) -> int:
         return len(self._waiting)

@@ -7,6 +7,7 @@ Nothing else in the server chooses a status code.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -52,6 +53,8 @@ WIRE_FORMS: dict[type[errors.ReplcacheError], WireForm] = {
     errors.SessionExpired: _PRECONDITION,
     errors.BatchAborted: WireForm(grpc.StatusCode.ABORTED),
     errors.QuotaExceeded: WireForm(grpc.StatusCode.RESOURCE_EXHAUSTED, _QUOTA_RETRY_S),
+    errors.Compacted: WireForm(grpc.StatusCode.OUT_OF_RANGE),
+    errors.WatchTooSlow: WireForm(grpc.StatusCode.RESOURCE_EXHAUSTED),
     errors.NotApplied: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
     errors.Unavailable: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
     errors.NoLeader: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
@@ -63,6 +66,8 @@ WIRE_FORMS: dict[type[errors.ReplcacheError], WireForm] = {
     errors.Unauthenticated: WireForm(grpc.StatusCode.UNAUTHENTICATED),
     errors.PermissionDenied: WireForm(grpc.StatusCode.PERMISSION_DENIED),
     errors.NodeHalted: WireForm(grpc.StatusCode.UNAVAILABLE),
+    # Said by a client's library, never by a server.
+    errors.ClientClosed: WireForm(grpc.StatusCode.UNAVAILABLE),
     # The following end a start, not a request; they are here because the table is total.
     errors.ConfigError: _INTERNAL,
     errors.StorageError: _INTERNAL,
@@ -85,12 +90,22 @@ REFUSALS: dict[RefusalCode, type[errors.ReplcacheError]] = {
     RefusalCode.INVALID: errors.InvalidRequest,
 }
 
+_Detail: TypeAlias = (
+    error_details_pb2.ErrorInfo
+    | error_details_pb2.RetryInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.PreconditionFailure
+)
 _PRECONDITION_FAILURES = (errors.ConditionFailed, errors.FenceRejected)
 
 
 def refusal_error(refusal: Refusal) -> errors.ReplcacheError:
     """The exception that says what the state machine's refusal says."""
-    metadata = {"failed_operation": str(refusal.failed_op)} if refusal.failed_op >= 0 else None
+    metadata = {}
+    if refusal.failed_op >= 0:
+        metadata["failed_operation"] = str(refusal.failed_op)
+    if refusal.cause is not None:
+        metadata["cause"] = REFUSALS[refusal.cause].reason
     return REFUSALS[refusal.code](refusal.message, metadata=metadata)
 
 
@@ -138,15 +153,7 @@ def trailers(status: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
     return ((STATUS_DETAILS_TRAILER, status.SerializeToString()),)
 
 
-def _add_detail(status: status_pb2.Status, detail: "_Detail") -> None:
+def _add_detail(status: status_pb2.Status, detail: _Detail) -> None:
     status.details.append(
         any_pb2.Any(type_url=TYPE_URL_PREFIX + detail.DESCRIPTOR.full_name, value=detail.SerializeToString())
     )
-
-
-_Detail = (
-    error_details_pb2.ErrorInfo
-    | error_details_pb2.RetryInfo
-    | error_details_pb2.BadRequest
-    | error_details_pb2.PreconditionFailure
-)

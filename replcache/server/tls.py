@@ -71,7 +71,7 @@ class GrpcCertificates:
         self._stamp = self._files.stamp()
         return grpc.dynamic_ssl_server_credentials(
             self._configuration(),
-            self._fetch,
+            self._fetch,  # type: ignore[arg-type]  # None means unchanged, says grpcio; the stubs lack it
             require_client_authentication=self._files.client_ca is not None,
         )
 

@@ -94,7 +94,19 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
+class InvalidateTags:
+    """Everything that has one of the tags is gone at once, however much it is."""
+
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LockAcquire:
+    """`attempt` tells calls of the same owner apart (0: not told); the last one to ask has the place.
+
+    With a lease the place ends with it; ttl_ms=0 then means: not before.
+    """
+
     name: str
     owner: bytes
     ttl_ms: int
@@ -102,6 +114,8 @@ class LockAcquire:
     shared: bool = False
     permits: int = 1
     note: str = ""
+    attempt: int = 0
+    lease_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +128,43 @@ class LockRenew:
 
 @dataclass(frozen=True, slots=True)
 class LockRelease:
-    """token=0: whatever this owner has, also its place in the queue."""
+    """token=0: whatever this owner has, also its place in the queue.
+
+    attempt != 0: only if that attempt was the owner's last. So what a caller left behind can be cleaned up
+    without taking the lock from the same owner, who has asked again meanwhile.
+    """
 
     name: str
     owner: bytes
     token: int = 0
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LockNote:
+    """Replaces the holder's note; an election's leader proclaims its value with it."""
+
+    name: str
+    owner: bytes
+    token: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseKeep:
+    lease_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRevoke:
+    """Ends the lease and all that hangs on it."""
+
+    lease_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +195,11 @@ Op = (
     | SessionOpen
     | SessionKeep
     | SessionClose
+    | InvalidateTags
+    | LockNote
+    | LeaseGrant
+    | LeaseKeep
+    | LeaseRevoke
 )
 
 

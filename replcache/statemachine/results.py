@@ -28,11 +28,15 @@ class RefusalCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """`message` names what did not hold, with values that are safe to show (never the stored value)."""
+    """`message` names what did not hold, with values that are safe to show (never the stored value).
+
+    BATCH_ABORTED: `failed_op` is the operation that did it and `cause` what it was refused with.
+    """
 
     code: RefusalCode
     message: str
     failed_op: int = -1
+    cause: RefusalCode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,15 @@ class GetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CountResult:
+    """How many entries an operation on many met. `more`: it stopped at its limit, send it again."""
+
+    count: int
+    revision: int
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LockResult:
     """token 0: queued (position counts from 1)."""
 
@@ -103,6 +116,16 @@ class SessionResult:
     ttl_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseResult:
+    """alive=False: no such lease (keep, revoke); lease_id 0 then."""
+
+    lease_id: int
+    alive: bool
+    revision: int
+    ttl_ms: int = 0
+
+
 OpResult = (
     Refusal
     | SetResult
@@ -114,6 +137,8 @@ OpResult = (
     | LockResult
     | ReleaseResult
     | SessionResult
+    | CountResult
+    | LeaseResult
 )
 
 

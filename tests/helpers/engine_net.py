@@ -7,8 +7,6 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from replcache.statemachine.machine import Applied, StateMachine
-
 from replcache.raft.disk import Disk, OsDisk
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
@@ -18,6 +16,7 @@ from replcache.raft.port import Member
 from replcache.raft.snapshot_transfer import SnapshotInfo
 from replcache.raft.wal import Wal
 from replcache.statemachine.commands import Command, Set
+from replcache.statemachine.machine import Applied, StateMachine
 
 
 class ManualClock:

@@ -143,6 +143,7 @@ class State:
             kind = operation.WhichOneof("kind")
             try:
                 getattr(self, f"_{kind}")(getattr(operation, kind), getattr(result, kind))
+                getattr(result, kind).SetInParent()
             except errors.ReplcacheError as err:
                 if request.atomic:
                     self.entries, self.revision = backup

@@ -55,3 +55,25 @@ async def test_close_ends_everything_and_may_be_called_twice() -> None:
     await supervisor.close()
     assert all(task.done() for task in tasks)
     assert failures == []
+
+
+async def test_task_ended_by_its_owner_is_no_failure() -> None:
+    failures: list[str] = []
+    supervisor = Supervisor(lambda name, _: failures.append(name))
+    task = supervisor.background("loop", forever())
+    supervisor.cancel(task)
+    await async_wait_until(task.done, what="cancelled")
+    supervisor.cancel(task)
+    await supervisor.close()
+    assert failures == []
+
+
+async def test_guarded_callback_that_raises_is_a_failure() -> None:
+    failures: list[tuple[str, BaseException]] = []
+    supervisor = Supervisor(lambda name, error: failures.append((name, error)))
+    seen: list[int] = []
+    assert supervisor.guard("fine", seen.append, 7)
+    assert seen == [7]
+    assert not supervisor.guard("bad", seen.remove, 8)
+    assert [(name, type(error)) for name, error in failures] == [("bad", ValueError)]
+    await supervisor.close()

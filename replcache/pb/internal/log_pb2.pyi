@@ -17,18 +17,20 @@ class LogEntry(_message.Message):
     def __init__(self, version: _Optional[int] = ..., clock_ms: _Optional[int] = ..., groups: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Group(_message.Message):
-    __slots__ = ("origin", "boot", "sequence", "done_below", "commands")
+    __slots__ = ("origin", "boot", "sequence", "done_below", "commands", "format")
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DONE_BELOW_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
     origin: str
     boot: int
     sequence: int
     done_below: int
     commands: _containers.RepeatedCompositeFieldContainer[Command]
-    def __init__(self, origin: _Optional[str] = ..., boot: _Optional[int] = ..., sequence: _Optional[int] = ..., done_below: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+    format: int
+    def __init__(self, origin: _Optional[str] = ..., boot: _Optional[int] = ..., sequence: _Optional[int] = ..., done_below: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., format: _Optional[int] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("session_id", "session_sequence", "session_acked_below", "request_id", "atomic", "set_many", "ops")
@@ -61,7 +63,7 @@ class SetMany(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., content_type: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
-    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close")
+    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close", "invalidate_tags", "lock_note", "lease_grant", "lease_keep", "lease_revoke")
     SET_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +76,11 @@ class Op(_message.Message):
     SESSION_OPEN_FIELD_NUMBER: _ClassVar[int]
     SESSION_KEEP_FIELD_NUMBER: _ClassVar[int]
     SESSION_CLOSE_FIELD_NUMBER: _ClassVar[int]
+    INVALIDATE_TAGS_FIELD_NUMBER: _ClassVar[int]
+    LOCK_NOTE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_GRANT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_KEEP_FIELD_NUMBER: _ClassVar[int]
+    LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
     set: Set
     update: Update
     delete: Delete
@@ -86,7 +93,12 @@ class Op(_message.Message):
     session_open: SessionOpen
     session_keep: SessionKeep
     session_close: SessionClose
-    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ...) -> None: ...
+    invalidate_tags: InvalidateTags
+    lock_note: LockNote
+    lease_grant: LeaseGrant
+    lease_keep: LeaseKeep
+    lease_revoke: LeaseRevoke
+    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., invalidate_tags: _Optional[_Union[InvalidateTags, _Mapping]] = ..., lock_note: _Optional[_Union[LockNote, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_keep: _Optional[_Union[LeaseKeep, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("if_absent", "if_present", "if_version", "if_value")
@@ -210,8 +222,14 @@ class Get(_message.Message):
     key: bytes
     def __init__(self, key: _Optional[bytes] = ...) -> None: ...
 
+class InvalidateTags(_message.Message):
+    __slots__ = ("tags",)
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class LockAcquire(_message.Message):
-    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note")
+    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note", "attempt", "lease_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +237,8 @@ class LockAcquire(_message.Message):
     SHARED_FIELD_NUMBER: _ClassVar[int]
     PERMITS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     ttl_ms: int
@@ -226,7 +246,9 @@ class LockAcquire(_message.Message):
     shared: bool
     permits: int
     note: str
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+    attempt: int
+    lease_id: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ..., attempt: _Optional[int] = ..., lease_id: _Optional[int] = ...) -> None: ...
 
 class LockRenew(_message.Message):
     __slots__ = ("name", "owner", "token", "ttl_ms")
@@ -241,14 +263,46 @@ class LockRenew(_message.Message):
     def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class LockRelease(_message.Message):
-    __slots__ = ("name", "owner", "token")
+    __slots__ = ("name", "owner", "token", "attempt")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     token: int
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ...) -> None: ...
+    attempt: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class LockNote(_message.Message):
+    __slots__ = ("name", "owner", "token", "note")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    owner: bytes
+    token: int
+    note: str
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
+class LeaseGrant(_message.Message):
+    __slots__ = ("ttl_ms",)
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    ttl_ms: int
+    def __init__(self, ttl_ms: _Optional[int] = ...) -> None: ...
+
+class LeaseKeep(_message.Message):
+    __slots__ = ("lease_id",)
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    lease_id: int
+    def __init__(self, lease_id: _Optional[int] = ...) -> None: ...
+
+class LeaseRevoke(_message.Message):
+    __slots__ = ("lease_id",)
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    lease_id: int
+    def __init__(self, lease_id: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
     __slots__ = ("ttl_ms",)

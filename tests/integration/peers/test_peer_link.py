@@ -5,6 +5,7 @@ connection takes its place.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -252,6 +253,30 @@ async def test_outbox_is_bounded_and_full_bulk_leaves_room_for_heartbeats(rng: r
         assert node.counters["dropped_with_connection"] > 0
 
 
+async def test_connection_reset_while_sending_is_only_a_lost_link(rng: random.Random) -> None:
+    """The peer resets again and again in the middle of our writes: each time reconnected, nothing fatal."""
+
+    async def reset_soon(peer: RawPeer) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await peer.receive()
+            peer.send(hello_of("n2", "n1"))
+            await peer.reader.readexactly(100_000)
+        # Close without reading the rest: the kernel answers our writes with a reset.
+        peer.close()
+
+    async with RawServer(reset_soon) as server:
+        node = make_node("n1", rng=rng, peers={"n2": server.address})
+        await node.transport.start()
+        for _ in range(2_000_000):
+            if node.counters["connections_dialled"] >= 10:
+                break
+            node.transport.send("n2", append_of(20_000))
+            await asyncio.sleep(0)
+        assert node.counters["connections_dialled"] >= 10
+        await node.transport.close()
+    assert not node.fatal
+
+
 async def test_half_open_link_is_found_by_its_pings(rng: random.Random) -> None:
     """The peer's kernel takes everything, the peer itself answers nothing."""
     limits = PeerLimits(ping_interval_s=0.1, pong_timeout_s=0.4)
@@ -358,17 +383,18 @@ async def test_new_incarnation_of_a_peer_ends_the_link_to_the_old_one(rng: rando
 
 
 async def test_burst_of_small_messages_does_not_hold_the_loop(rng: random.Random) -> None:
-    """100,000 heartbeats at once are handled in slices: other work of the loop goes on in between."""
+    """100,000 heartbeats at once are handled in slices: other work of the loop goes on in between.
+    Processor time of this thread is measured: other programs of the machine are not our subject."""
     node = make_node("n2", rng=rng)
     await node.transport.start()
     peer = await RawPeer.connect_as(node.address, hello_of("n1", "n2"))
     count = 100_000
     peer.write(framed(encode(m.Heartbeat(term=1, round=2, commit_index=3))) * count)
-    longest, before = 0.0, time.perf_counter()
+    longest, before = 0.0, time.thread_time()
     gc.disable()
     while len(node.received) < count:
         await asyncio.sleep(0)
-        now = time.perf_counter()
+        now = time.thread_time()
         longest, before = max(longest, now - before), now
     gc.enable()
     print(f"longest turn of the loop {longest * 1e3:.1f} ms")

@@ -92,13 +92,13 @@ def decode_or_refuse(body: bytes) -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 def test_random_bytes_are_refused_with_one_error(body: bytes) -> None:
     decode_or_refuse(body)
 
 
 @given(message=MESSAGES, data=st.data())
-@settings(max_examples=1000)
+@settings(max_examples=500)
 def test_damaged_messages_are_refused_or_still_messages(message: m.Message, data: st.DataObject) -> None:
     """Truncated, with a flipped byte, with bytes inserted, doubled."""
     body = encode(message)

@@ -226,7 +226,7 @@ def test_received_snapshot_must_be_what_was_announced() -> None:
     with pytest.raises(CorruptSnapshot, match="renamed or copied"):
         send(store, SnapshotInfo(51, 1, b"", b"", 0, ""), data)
     with pytest.raises(CorruptSnapshot, match="cut off"):
-        send(store, info, data[:-30])
+        send(store, info, data[:-60])
     with pytest.raises(CorruptSnapshot, match="an empty file"):
         send(store, info, b"")
     other = open_store(SimDisk(), b"cluster-b")
@@ -298,6 +298,19 @@ def test_every_flip_and_every_truncation_is_refused() -> None:
             store.load(info)
     disk.put(info.path, good)
     assert list(store.load(info).chunks()) == [b"abc" * 100, b"\0" * 80, b"z"]
+
+
+def test_good_header_before_the_chunks_of_another_snapshot_is_refused() -> None:
+    """Every part has a good checksum of its own; only the one over the whole tells."""
+    disk = SimDisk()
+    store = open_store(disk)
+    first, second = write(store, 5), write(store, 6)
+    header_bytes = raw(store, first).index(b"members") + len(b"members") + 4
+    mixed = raw(store, second)[:header_bytes] + raw(store, first)[header_bytes:]
+    disk.put(second.path, mixed)
+    assert store.latest() == second
+    with pytest.raises(CorruptSnapshot, match="footer"):
+        store.load(second)
 
 
 def test_random_states_round_trip() -> None:

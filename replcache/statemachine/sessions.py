@@ -1,0 +1,286 @@
+"""Exactly once: sessions with sequence numbers (Raft dissertation 6.3), and plain request ids (AIP-155).
+
+A command's reply is kept until its sender can't ask again: a session acknowledges by `acked_below`, or is
+forgotten as a whole when it was not used for its ttl; a request id is kept for a fixed time. What is not
+known any more is refused, never executed again. What can't be kept is refused before it is executed.
+
+Invariant: bytes is the sum of reply_size over all stored replies, of sessions and request ids.
+"""
+
+from collections import deque
+from typing import Final
+
+from replcache.constants import REQUEST_ID_TTL_MS, SESSION_REPLIES_MAX, SESSIONS_MAX
+from replcache.statemachine.expiry import Timers
+from replcache.statemachine.invariants import require
+from replcache.statemachine.plain import PlainReader, PlainWriter
+from replcache.statemachine.results import CommandResult, Refusal, RefusalCode, SessionResult
+from replcache.statemachine.stored_results import read_result, reply_size, write_result
+from replcache.statemachine.turn import Turn
+
+# One session's share, and that of all sessions and request ids together: replies may carry values.
+SESSION_REPLY_BYTES_MAX: Final = 16 * 1024 * 1024
+REPLY_BYTES_MAX: Final = 256 * 1024 * 1024
+# At 400 bytes each; a client that needs more uses sessions, which acknowledge.
+REQUEST_IDS_MAX: Final = 500_000
+# Sessions and request ids forgotten per applied entry; those past their time are unknown at once.
+REMOVALS_PER_ENTRY_MAX: Final = 500
+
+
+class Session:
+    """Invariant: every stored sequence is >= acked_below."""
+
+    __slots__ = ("acked_below", "bytes", "due_ms", "replies", "ttl_ms")
+
+    def __init__(self, ttl_ms: int, due_ms: int) -> None:
+        self.ttl_ms = ttl_ms
+        self.due_ms = due_ms
+        self.acked_below = 0
+        self.replies: dict[int, CommandResult] = {}
+        self.bytes = 0
+
+
+class Replies:
+    """Both tables."""
+
+    __slots__ = ("_order", "_timers", "_turn", "bytes", "requests", "sessions")
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self.sessions: dict[int, Session] = {}
+        self._timers: Timers[int] = Timers()
+        self.requests: dict[bytes, tuple[int, CommandResult]] = {}
+        # All request ids live equally long, so the order of arrival is the order of expiry.
+        self._order: deque[tuple[int, bytes]] = deque()
+        self.bytes = 0
+
+    # --- time ---
+
+    def next_due_ms(self) -> int | None:
+        due = self._timers.next_due_ms()
+        if self._order and (due is None or self._order[0][0] < due):
+            due = self._order[0][0]
+        return due
+
+    def expire(self) -> None:
+        clock_ms = self._turn.clock_ms
+        for removed, (_, session_id) in enumerate(self._timers.due(clock_ms)):
+            if removed >= REMOVALS_PER_ENTRY_MAX:
+                break
+            self._forget(session_id, self.sessions[session_id])
+        removed = 0
+        while self._order and self._order[0][0] <= clock_ms and removed < REMOVALS_PER_ENTRY_MAX:
+            due_ms, request_id = self._order.popleft()
+            stored = self.requests.get(request_id)
+            if stored is not None and stored[0] == due_ms:
+                self._forget_request(request_id, stored)
+                removed += 1
+
+    def _forget_request(self, request_id: bytes, stored: tuple[int, CommandResult]) -> None:
+        del self.requests[request_id]
+        self.bytes -= reply_size(stored[1])
+
+    def _forget(self, session_id: int, session: Session) -> None:
+        del self.sessions[session_id]
+        self.bytes -= session.bytes
+        self._timers.cancel(session.due_ms, session_id)
+
+    # --- sessions as such ---
+
+    def open(self, ttl_ms: int) -> SessionResult | Refusal:
+        """The id is the revision of the opening: never given twice."""
+        if ttl_ms <= 0:
+            return Refusal(RefusalCode.INVALID, f"session ttl {ttl_ms} ms: must be above 0")
+        if len(self.sessions) >= SESSIONS_MAX:
+            return Refusal(RefusalCode.QUOTA_EXCEEDED, f"there are {SESSIONS_MAX} sessions already")
+        session_id = self._turn.next_revision()
+        due_ms = self._turn.clock_ms + ttl_ms
+        self.sessions[session_id] = Session(ttl_ms, due_ms)
+        self._timers.add(due_ms, session_id)
+        return SessionResult(session_id, True, session_id, ttl_ms)
+
+    def find(self, session_id: int) -> Session | None:
+        """The session, if its time is not over."""
+        session = self.sessions.get(session_id)
+        return None if session is None or session.due_ms <= self._turn.clock_ms else session
+
+    def _used(self, session_id: int, session: Session) -> None:
+        due_ms = self._turn.clock_ms + session.ttl_ms
+        if due_ms != session.due_ms:
+            self._timers.cancel(session.due_ms, session_id)
+            session.due_ms = due_ms
+            self._timers.add(due_ms, session_id)
+
+    def keep(self, session_id: int) -> SessionResult:
+        session = self.find(session_id)
+        if session is None:
+            return SessionResult(0, False, self._turn.revision, 0)
+        self._used(session_id, session)
+        return SessionResult(session_id, True, self._turn.revision, session.ttl_ms)
+
+    def close(self, session_id: int) -> SessionResult:
+        session = self.find(session_id)
+        if session is None:
+            return SessionResult(0, False, self._turn.revision, 0)
+        self._forget(session_id, session)
+        return SessionResult(session_id, True, self._turn.revision, 0)
+
+    # --- exactly once ---
+
+    def before_session_command(
+        self, session_id: int, sequence: int, acked_below: int
+    ) -> CommandResult | None:
+        """The stored reply, or a refusal; None: execute it now, then call keep_session_reply."""
+        session = self.find(session_id)
+        if session is None:
+            return Refusal(RefusalCode.SESSION_EXPIRED, f"session {session_id} is unknown or expired")
+        self._used(session_id, session)
+        stored = session.replies.get(sequence)
+        if stored is not None:
+            return stored
+        if acked_below > session.acked_below:
+            self._acknowledge(session, acked_below)
+        if sequence < session.acked_below or sequence <= 0:
+            return Refusal(
+                RefusalCode.SESSION_EXPIRED,
+                f"sequence {sequence} is below {session.acked_below}, up to where replies were acknowledged",
+            )
+        if len(session.replies) >= SESSION_REPLIES_MAX or session.bytes >= SESSION_REPLY_BYTES_MAX:
+            return Refusal(
+                RefusalCode.QUOTA_EXCEEDED,
+                f"{len(session.replies)} replies, {session.bytes} bytes are unacknowledged",
+            )
+        return self._refuse_when_full()
+
+    def _refuse_when_full(self) -> Refusal | None:
+        if self.bytes < REPLY_BYTES_MAX:
+            return None
+        return Refusal(RefusalCode.QUOTA_EXCEEDED, f"stored replies take {self.bytes} bytes already")
+
+    def _acknowledge(self, session: Session, acked_below: int) -> None:
+        gone = range(session.acked_below, acked_below)
+        if len(gone) > 2 * len(session.replies):
+            # A great leap (the first command of a client that starts high): look at what is there instead.
+            numbers = [sequence for sequence in session.replies if sequence < acked_below]
+        else:
+            numbers = [sequence for sequence in gone if sequence in session.replies]
+        for sequence in numbers:
+            size = reply_size(session.replies.pop(sequence))
+            session.bytes -= size
+            self.bytes -= size
+        session.acked_below = acked_below
+
+    def keep_session_reply(self, session_id: int, sequence: int, result: CommandResult) -> None:
+        session = self.sessions.get(session_id)
+        if session is None:
+            # The command closed its own session.
+            return
+        size = reply_size(result)
+        session.replies[sequence] = result
+        session.bytes += size
+        self.bytes += size
+
+    def before_request(self, request_id: bytes) -> CommandResult | None:
+        """As before_session_command, for a request id."""
+        stored = self.requests.get(request_id)
+        if stored is not None and stored[0] > self._turn.clock_ms:
+            return stored[1]
+        if stored is not None:
+            # Past its time, only its removal is behind. Its item in the order is skipped when it comes up.
+            self._forget_request(request_id, stored)
+        if len(self.requests) >= REQUEST_IDS_MAX:
+            return Refusal(
+                RefusalCode.QUOTA_EXCEEDED, f"{REQUEST_IDS_MAX} request ids are remembered already"
+            )
+        return self._refuse_when_full()
+
+    def keep_request_reply(self, request_id: bytes, result: CommandResult) -> None:
+        due_ms = self._turn.clock_ms + REQUEST_ID_TTL_MS
+        self.requests[request_id] = (due_ms, result)
+        self._order.append((due_ms, request_id))
+        self.bytes += reply_size(result)
+
+    # --- snapshot ---
+
+    def freeze(self) -> "FrozenReplies":
+        """Both tables as they are now, to be written later. Replies never change once stored."""
+        sessions = [
+            (session_id, s.ttl_ms, s.due_ms, s.acked_below, sorted(s.replies.items(), key=_sequence))
+            for session_id, s in sorted(self.sessions.items())
+        ]
+        requests = [
+            (due_ms, request_id, stored[1])
+            for due_ms, request_id in self._order
+            if (stored := self.requests.get(request_id)) is not None and stored[0] == due_ms
+        ]
+        return sessions, requests
+
+    def load(self, frozen: "FrozenReplies") -> None:
+        """Fills empty tables."""
+        for session_id, ttl_ms, due_ms, acked_below, replies in frozen[0]:
+            session = self.sessions[session_id] = Session(ttl_ms, due_ms)
+            session.acked_below = acked_below
+            session.replies.update(replies)
+            session.bytes = sum(reply_size(result) for _, result in replies)
+            self.bytes += session.bytes
+            self._timers.add(due_ms, session_id)
+        for due_ms, request_id, result in frozen[1]:
+            self.requests[request_id] = (due_ms, result)
+            self._order.append((due_ms, request_id))
+            self.bytes += reply_size(result)
+
+    def check_invariants(self) -> None:
+        total = 0
+        for session_id, session in self.sessions.items():
+            size = sum(reply_size(result) for result in session.replies.values())
+            require(
+                size == session.bytes, f"session {session_id}: {size} bytes kept, {session.bytes} counted"
+            )
+            lowest = min(session.replies, default=session.acked_below)
+            require(
+                lowest >= session.acked_below, f"session {session_id} keeps sequence {lowest}, acknowledged"
+            )
+            require(session_id <= self._turn.revision, f"session {session_id} is ahead of the revision")
+            total += size
+        require(len(self._timers) == len(self.sessions), "each session has one timer")
+        total += sum(reply_size(result) for _, result in self.requests.values())
+        require(total == self.bytes, f"{total} bytes of replies kept, {self.bytes} counted")
+        ordered = set(self._order)
+        for request_id, (due_ms, _) in self.requests.items():
+            require((due_ms, request_id) in ordered, f"request id {request_id!r} would never be forgotten")
+
+
+def _sequence(item: tuple[int, CommandResult]) -> int:
+    return item[0]
+
+
+# id, ttl_ms, due_ms, acked_below, replies by sequence
+FrozenSession = tuple[int, int, int, int, list[tuple[int, CommandResult]]]
+# due_ms, request id, reply; in the order of arrival
+FrozenRequest = tuple[int, bytes, CommandResult]
+FrozenReplies = tuple[list[FrozenSession], list[FrozenRequest]]
+
+
+def write_session(writer: PlainWriter, session: FrozenSession) -> None:
+    session_id, ttl_ms, due_ms, acked_below, replies = session
+    writer.unsigned_column([session_id, ttl_ms, due_ms, acked_below, len(replies)])
+    for sequence, result in replies:
+        writer.unsigned(sequence)
+        write_result(writer, result)
+
+
+def read_session(reader: PlainReader) -> FrozenSession:
+    session_id, ttl_ms, due_ms, acked_below, count = reader.unsigned_column(5)
+    replies = [(reader.unsigned(), read_result(reader)) for _ in range(count)]
+    return session_id, ttl_ms, due_ms, acked_below, replies
+
+
+def write_request(writer: PlainWriter, request: FrozenRequest) -> None:
+    due_ms, request_id, result = request
+    writer.unsigned(due_ms)
+    writer.blob(request_id)
+    write_result(writer, result)
+
+
+def read_request(reader: PlainReader) -> FrozenRequest:
+    return reader.unsigned(), reader.blob(), read_result(reader)
