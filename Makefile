@@ -30,12 +30,12 @@ help: ## what can be made
 $(VENV)/.installed: pyproject.toml
 	@scripts/make_venv.sh $(VENV) $(PYTHON)
 	@echo "installing replcache into $(VENV)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[certs]'
+	@$(VENV)/bin/python -m pip install --quiet --use-pep517 --disable-pip-version-check -e '.[certs]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing the tools for tests and checks into $(VENV)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(VENV)/bin/python -m pip install --quiet --use-pep517 --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 install: $(RUNTIME) ## make .venv and install replcache into it
@@ -76,12 +76,23 @@ test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
 	$(if $(STAGE_PROCESSES),$(PYTEST) $(STAGE_PROCESSES))
 
+## --- longer runs; ARGS="--help" shows their options ---
+
+simulate: $(DEVELOPMENT) ## seeded clusters on virtual time with faults (ARGS="--seeds 1000 --jobs 2")
+	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run $(ARGS)
+
+bench: $(DEVELOPMENT) ## beside other systems on this machine, as far as they are installed
+	PYTHONPATH=. $(PY) -m benchmarks.versus $(ARGS)
+
+## --- code ---
+
 lint: $(DEVELOPMENT) ## ruff, mypy, import layers, generated code
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) scripts/check_layers.py
 	$(PY) proto/generate.py --check
+	PYTHONPATH=. $(PY) scripts/generate_docs.py --check
 
 format: $(DEVELOPMENT) ## rewrite the code in the common format
 	$(PY) -m ruff format .
@@ -90,9 +101,12 @@ format: $(DEVELOPMENT) ## rewrite the code in the common format
 proto: $(DEVELOPMENT) ## regenerate replcache/pb from proto/
 	$(PY) proto/generate.py
 
+generate: proto ## regenerate the stubs, docs/configuration.md and deploy/replcache.toml
+	PYTHONPATH=. $(PY) scripts/generate_docs.py
+
 clean: ## remove what make made (not a running cluster's data)
 	rm -rf $(VENV) $(VENV)-bootstrap build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes lint format proto clean
+	test-processes simulate bench lint format proto generate clean

@@ -17,12 +17,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from replcache.client.aio import AsyncClient as AsyncClient
     from replcache.client.blocking import Client as Client
+    from replcache.client.blocking import Lock as Lock
     from replcache.client.lock import AsyncLock as AsyncLock
     from replcache.client.types import ClientStatistics as ClientStatistics
     from replcache.client.types import Consistency as Consistency
     from replcache.client.types import DeleteResult as DeleteResult
     from replcache.client.types import Entry as Entry
     from replcache.client.types import SetResult as SetResult
+    from replcache.client.watch import WatchEvent as WatchEvent
+    from replcache.client.watch import WatchKind as WatchKind
     from replcache.errors import ReplcacheError as ReplcacheError
 
 _EXPORTS = {
@@ -36,6 +39,8 @@ _EXPORTS = {
     "Lock": "replcache.client.blocking",
     "ReplcacheError": "replcache.errors",
     "SetResult": "replcache.client.types",
+    "WatchEvent": "replcache.client.watch",
+    "WatchKind": "replcache.client.watch",
     "errors": "replcache.errors",
 }
 

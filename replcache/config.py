@@ -195,6 +195,10 @@ class ServerConfig(BaseModel):
     proposals_in_flight: int = Field(
         constants.PROPOSALS_IN_FLIGHT_MAX, ge=1, description="Writes at once before OVERLOADED."
     )
+    # -- fault drills
+    fault_injection: bool = Field(
+        False, description="For drills: POST /fault cuts peer links and spoils the disk. Loopback only."
+    )
     # -- observability
     reflection: bool = Field(True, description="gRPC server reflection (grpcurl and the like).")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
@@ -255,6 +259,8 @@ def _security(config: ServerConfig) -> list[str]:
         problems.append("peer_tls_cert and peer_tls_ca belong together: peers always check each other")
     if config.client_auth == "require" and (config.tls_client_ca is None or config.tls_cert is None):
         problems.append("client_auth = 'require' needs tls_cert, tls_key and tls_client_ca")
+    if config.fault_injection and config.http_listen and not is_loopback(config.http_listen):
+        problems.append(f"fault_injection needs http_listen = {config.http_listen} on loopback")
     listens = [("grpc_listen", config.grpc_listen, config.tls_cert)]
     if config.members:
         listens.append(("peer_listen", config.peer_listen, config.peer_tls_cert))

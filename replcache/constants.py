@@ -54,6 +54,8 @@ APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64
 SNAPSHOT_CHUNK_BYTES = 512 * 1024
 WAL_SEGMENT_BYTES = 64 * 1024 * 1024
+# A full disk is asked again this often whether there is room for the log.
+DISK_FULL_RETRY_S = 0.2
 # Log entries kept behind a snapshot, so that a node that was away briefly needs no snapshot.
 LOG_KEPT_ENTRIES = 10_000
 SNAPSHOT_AFTER_BYTES = 256 * 1024 * 1024
@@ -151,6 +153,16 @@ CLIENT_KEEPALIVE_TIMEOUT_S = 5.0
 # --- history (watches) ---
 HISTORY_EVENTS_MAX = 200_000
 HISTORY_BYTES_MAX = 64 * 1024 * 1024
+WATCHES_MAX = 10_000
+# A watcher that is this far behind is cut off; it can come back from its last revision.
+WATCH_QUEUE_EVENTS_MAX = 20_000
+WATCH_QUEUE_BYTES_MAX = 16 * 1024 * 1024
+# One response holds about this much, but never less than a whole revision.
+WATCH_MESSAGE_BYTES = 256 * 1024
+WATCH_PAGE_ENTRIES = 500
+WATCH_PROGRESS_MS_DEFAULT = 1000
+WATCH_PROGRESS_MS_MIN = 10
+WATCH_PROGRESS_MS_MAX = 60_000
 
 assert HEARTBEAT_INTERVAL_S * 3 < ELECTION_TIMEOUT_MIN_S < ELECTION_TIMEOUT_MAX_S
 assert TICK_INTERVAL_S * 2 <= HEARTBEAT_INTERVAL_S

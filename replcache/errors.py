@@ -14,6 +14,8 @@
     |   +-- SessionExpired        unknown session: whether an earlier try executed is not known
     |   +-- BatchAborted          an atomic batch was undone by one of its operations
     |   +-- QuotaExceeded         memory, disk or another quota is used up
+    |   +-- Compacted             the events that a watch asks for are no longer kept
+    |   +-- WatchTooSlow          the reader of a watch fell behind and was cut off
     +-- NotApplied                certainly not executed; safe to send again
     |   +-- Unavailable           no leader, starting, stopping, or overloaded
     |   |   +-- NoLeader
@@ -155,6 +157,18 @@ class QuotaExceeded(Refused):
     """A memory, disk or count quota is used up."""
 
     reason = "QUOTA_EXCEEDED"
+
+
+class Compacted(Refused):
+    """Events from the asked revision on are no longer kept. metadata: oldest_revision."""
+
+    reason = "COMPACTED"
+
+
+class WatchTooSlow(Refused):
+    """The reader of a watch fell behind; it has everything up to metadata last_revision."""
+
+    reason = "WATCH_TOO_SLOW"
 
 
 class NotApplied(ReplcacheError):

@@ -3,9 +3,12 @@
 Each step prints what it did and how long it took, and raises when the answer is not the promised one.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -33,8 +36,17 @@ def take(cluster: LocalCluster) -> None:
         _writes_and_reads(cluster, client)
         _lock_and_fence(client)
         _failover(cluster, client)
-    print(f"\nThe cluster runs on.  Try:   replcache get {KEY}    replcache status    replcache --help")
-    print("Stop it with `make cluster-down`.")
+    print("\nThe cluster runs on. Try, for example:")
+    for arguments in (f"get {KEY}", "status", "cluster kill leader", "cluster up", "cluster down"):
+        print(f"  {_program()} {arguments}")
+
+
+def _program() -> str:
+    """How to call the command line from here: its script may be on no search path."""
+    script = Path(sys.executable).with_name("replcache")
+    if not script.exists():
+        return f"{sys.executable} -m replcache.cli.main"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def _step(what: str, action: Callable[[], Any]) -> Any:

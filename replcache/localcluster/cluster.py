@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from replcache.localcluster import processes
@@ -96,9 +96,13 @@ class LocalCluster:
             layout.folder.mkdir(exist_ok=True)
             layout.config.write_text(render(layout, self.layouts), encoding="utf-8")
 
-    def start(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+    def start(
+        self, names: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> tuple[str, ...]:
         """Starts the named nodes (all by default) that do not run; returns those that it started.
 
+        Args:
+            environment: variables for these nodes only, also REPLCACHE_* ones.
         Raises:
             LocalClusterError: somebody else listens on a port of one of them; nothing is started then.
         """
@@ -114,7 +118,7 @@ class LocalCluster:
             if taken:
                 raise LocalClusterError(f"in use by another program: {', '.join(taken)}; choose other ports")
             for layout in missing:
-                self._spawn(layout)
+                self._spawn(layout, environment or {})
             return tuple(layout.name for layout in missing)
 
     def stop(
@@ -170,7 +174,7 @@ class LocalCluster:
         identity = processes.load(self.layout(name).process)
         return identity if identity and processes.is_alive(identity) else None
 
-    def _spawn(self, layout: NodeLayout) -> None:
+    def _spawn(self, layout: NodeLayout, extra: Mapping[str, str]) -> None:
         config = str(layout.config)
         command = [sys.executable, "-m", "replcache.cli.main", "serve", "--config", config]
         # Variables of the caller's shell must not leak into nodes: REPLCACHE_* outranks their files.
@@ -180,6 +184,7 @@ class LocalCluster:
         environment["PYTHONPATH"] = os.pathsep.join(
             [package_home, *filter(None, [environment.get("PYTHONPATH")])]
         )
+        environment |= extra
         identity = processes.spawn_detached(command, layout.log, environment, marker=config)
         processes.save(identity, layout.process)
 

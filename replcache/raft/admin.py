@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from replcache.errors import NotApplied, OutcomeUnknown, Refused, ReplcacheError
-from replcache.raft.membership import changed
+from replcache.raft.membership import Configuration, changed, quorum
 from replcache.raft.messages import AdminReply, AdminRequest
 from replcache.raft.port import Member
 
@@ -63,7 +63,41 @@ class Admin:
         engine = self._engine
         if not self._may_change:
             raise NotApplied("another membership change is under way, try again", retry_after_s=0.2)
-        return engine.append_configuration(changed(engine.configurations.current, action, member))
+        members = changed(engine.configurations.current, action, member)
+        if action == "promote" and not self._is_caught_up(member.name):
+            raise NotApplied(f"{member.name} has not caught up yet, try again", retry_after_s=0.5)
+        if action in ("promote", "remove"):
+            self._require_quorum(action, member, members)
+        return engine.append_configuration(members)
+
+    def _is_caught_up(self, name: str) -> bool:
+        """Its log is nearly the leader's, and holds the entry that names its disk.
+
+        A learner that votes before that is a voter that can't vote: with one other voter lost nobody could
+        be elected any more.
+        """
+        engine = self._engine
+        progress = engine.leadership.progress.get(name)
+        return (
+            progress is not None
+            and progress.match >= engine.configurations.current_index
+            and progress.match + PROMOTE_LAG_ENTRIES_MAX >= engine.wal.last_index
+        )
+
+    def _require_quorum(self, action: str, member: Member, members: Configuration) -> None:
+        """Refuses a change after which the voters that are there now could not decide anything any more.
+
+        A voter that lost its disk and was not taken in again yet counts as absent: removing a good one then
+        could leave a cluster that never elects a leader again.
+        """
+        engine = self._engine
+        voters = [m.name for m in members if m.voter]
+        present = [n for n in voters if n == engine.name or engine.is_reachable_member(n)]
+        if len(present) < quorum(len(voters)):
+            raise Refused(
+                f"{action} {member.name}: of the {len(voters)} voters that would be left only "
+                f"{', '.join(present) or 'none'} can be reached"
+            )
 
     @property
     def _may_change(self) -> bool:
@@ -138,6 +172,5 @@ class Admin:
             is_gone = now - progress.last_heard > 2 * engine.config.election_max_s
             return "rejoin" if is_gone else None
         if not member.voter and member.promote:
-            caught_up = progress.match + PROMOTE_LAG_ENTRIES_MAX >= engine.wal.last_index
-            return "promote" if progress.match and caught_up else None
+            return "promote" if self._is_caught_up(member.name) else None
         return None

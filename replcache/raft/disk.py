@@ -180,7 +180,7 @@ class OsLock:
             self._descriptor = -1
 
 
-_OPEN_FLAGS: dict[OpenMode, int] = {
+OPEN_FLAGS: dict[OpenMode, int] = {
     "read": os.O_RDONLY,
     "append": os.O_RDWR,
     "create": os.O_RDWR | os.O_CREAT | os.O_TRUNC,
@@ -191,7 +191,7 @@ class OsDisk:
     """The file system of this machine."""
 
     def open(self, path: str, mode: OpenMode) -> DiskFile:
-        return OsFile(os.open(path, _OPEN_FLAGS[mode] | os.O_CLOEXEC, FILE_MODE))
+        return OsFile(os.open(path, OPEN_FLAGS[mode] | os.O_CLOEXEC, FILE_MODE))
 
     def rename(self, old: str, new: str) -> None:
         os.replace(old, new)

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from replcache.raft.messages import ENTRY_COMMAND, Forward, ForwardRefused, WireEntry
-from replcache.statemachine import codec
+from replcache.statemachine.codec import encode_entry
 
 if TYPE_CHECKING:
     from replcache.raft.engine import Engine
@@ -63,7 +63,7 @@ class Forwarding:
                 groups.append(group)
             self._queue_bytes -= size
             entries.append(
-                WireEntry(engine.term, ENTRY_COMMAND, codec.encode_entry(engine.cluster_now_ms(), groups))
+                WireEntry(engine.term, ENTRY_COMMAND, encode_entry(engine.cluster_now_ms(), groups))
             )
         self.entries_appended += len(entries)
         engine.append_as_leader(entries)
@@ -71,7 +71,7 @@ class Forwarding:
     def append_clock_tick(self) -> None:
         """An entry without commands moves the cluster clock, so that what is due expires."""
         engine = self._engine
-        payload = codec.encode_entry(engine.cluster_now_ms(), [])
+        payload = encode_entry(engine.cluster_now_ms(), [])
         engine.append_as_leader([WireEntry(engine.term, ENTRY_COMMAND, payload)])
 
     def on_forward(self, peer: str, message: Forward) -> None:

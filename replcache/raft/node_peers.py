@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("replcache.raft")
 
+# Names that a node takes up from others' dialling: a bound, far above any cluster's size.
+LEARNED_PEERS_MAX = 32
+
 
 class NodePeers:
     """Owns the PeerTransport. Callbacks hand messages to the engine through RaftNode.guard."""
@@ -23,6 +26,8 @@ class NodePeers:
         self._node = node
         config = node.config
         self._heard: dict[str, Hello] = {}
+        # Addresses of nodes that have dialled this one and that it did not know.
+        self._learned: dict[str, str] = {}
         self.transport = PeerTransport(
             node=config.name,
             cluster_id=config.cluster_id,
@@ -72,6 +77,9 @@ class NodePeers:
 
     def _on_accepted(self, peer: str, hello: Hello, _epoch: int) -> None:
         self._heard[peer] = hello
+        if peer not in self._addresses() and hello.peer_address:
+            self._learned[peer] = hello.peer_address
+            self.transport.set_peers(self._addresses())
         self._node.guard(lambda: self._node.engine.on_hello(peer, hello.incarnation))
         self._node.guard(self._maybe_bootstrap)
 
@@ -87,14 +95,21 @@ class NodePeers:
         )
 
     def _is_member(self, name: str, _incarnation: int) -> bool:
-        return name in self._addresses()
+        """Whoever proved to be of this cluster may talk.
+
+        A node that missed the change of members that brought the present leader in does not know it, and
+        would be cut off for good if it refused. The engine takes nothing but a leader's messages from a node
+        that is not in its configuration.
+        """
+        return name in self._addresses() or len(self._learned) < LEARNED_PEERS_MAX
 
     def _addresses(self) -> dict[str, str]:
         """Members by the configuration in force, and those of the file: a node that was away for long may
         know the present members only from there."""
         members = {m.name: m.peer_address for m in self._node.config.members}
         current = {m.name: m.peer_address for m in self._node.engine.configurations.current}
-        return {name: at for name, at in (members | current).items() if name != self._node.config.name}
+        known = self._learned | members | current
+        return {name: at for name, at in known.items() if name != self._node.config.name}
 
     def _maybe_bootstrap(self) -> None:
         node = self._node

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from replcache.errors import NoLeader, NotApplied, OutcomeUnknown, Overloaded, ReplcacheError
-from replcache.statemachine import codec
+from replcache.statemachine.codec import encode_group
 from replcache.statemachine.commands import Command, Group
 from replcache.statemachine.results import CommandResult
 
@@ -118,9 +118,7 @@ class Proposals:
             self._sequence += 1
             commands = tuple(waiting.command for waiting in take)
             done_below = next(iter(self._in_flight), self._sequence)
-            payload = codec.encode_group(
-                Group(self._origin, self._boot, self._sequence, done_below, commands)
-            )
+            payload = encode_group(Group(self._origin, self._boot, self._sequence, done_below, commands))
             group = _InFlight(self._sequence, payload, take, live=len(take))
             for waiting in take:
                 waiting.group = group
@@ -180,10 +178,12 @@ class Proposals:
             return NoLeader("no leader was known within the deadline", retry_after_s=0.2)
         group.live -= 1
         if group.live == 0:
+            # Nobody waits for the group any more, so it is not sent again. With others in it, it will be,
+            # and this command with them: then nothing is certain.
             self._drop(group)
-        if group.is_certainly_not_appended:
-            self.not_applied += 1
-            return NoLeader("no leader took the command within the deadline", retry_after_s=0.2)
+            if group.is_certainly_not_appended:
+                self.not_applied += 1
+                return NoLeader("no leader took the command within the deadline", retry_after_s=0.2)
         self.unknown += 1
         return OutcomeUnknown("the deadline passed while the command was under way: it may be executed yet")
 

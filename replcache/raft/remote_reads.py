@@ -24,6 +24,8 @@ class RemoteReads:
         self._asked: list[ReadDone] = []
         self._id = 0
         self._asked_at = 0.0
+        # The leader is changing: asking again at once would only make a storm of refusals.
+        self._is_refused = False
 
     def add(self, done: ReadDone) -> None:
         self._waiting.append(done)
@@ -31,7 +33,7 @@ class RemoteReads:
     def flush(self) -> None:
         """Asks the leader when reads wait and no request is under way."""
         engine = self._engine
-        if self._asked or not self._waiting or not engine.leader or engine.is_leader:
+        if self._asked or not self._waiting or not engine.leader or engine.is_leader or self._is_refused:
             return
         self._id += 1
         if engine.send(engine.leader, ReadIndexRequest(self._id, engine.boot)):
@@ -41,6 +43,7 @@ class RemoteReads:
     def tick(self, now: float) -> None:
         """A request that stays without an answer is given up; its reads go with the next one."""
         engine = self._engine
+        self._is_refused = False
         if self._asked and now - self._asked_at > engine.config.heartbeat_s * RETRY_HEARTBEATS:
             self._give_up()
         if engine.is_leader and self._waiting:
@@ -58,7 +61,7 @@ class RemoteReads:
         if message.boot != self._engine.boot or message.id != self._id or not self._asked:
             return
         if message.refused:
-            # Asked again with the next tick: the leader is changing.
+            self._is_refused = True
             self._give_up()
             return
         asked, self._asked = self._asked, []

@@ -28,6 +28,8 @@ class Progress:
     """What the leader of one term knows of one peer. Invariant: match < next."""
 
     next: int
+    # The data directory that it is about: what another one held says nothing of this one.
+    incarnation: int = 0
     match: int = 0
     # One Append at a time until one is confirmed (etcd's StateProbe): no flood at a divergent log.
     is_probing: bool = True
@@ -55,13 +57,18 @@ class Leadership:
 
     def sync_peers(self, now: float) -> None:
         """Follows the configuration: a Progress for each other member, no more and no less."""
-        others = [m.name for m in self._engine.configurations.current if m.name != self._engine.name]
-        for name in others:
+        members = self._engine.configurations.current
+        others = {m.name: m.incarnation for m in members if m.name != self._engine.name}
+        for name in [n for n, p in self.progress.items() if others.get(n) != p.incarnation]:
+            # Gone, or back with an empty disk: then it holds nothing of what it had acknowledged.
+            del self.progress[name]
+            self._engine.snapshots_out.drop(name)
+        for name, incarnation in others.items():
             if name not in self.progress:
                 # last_heard: the full election timeout is granted before CheckQuorum counts a peer as gone.
-                self.progress[name] = Progress(next=self._engine.wal.last_index + 1, last_heard=now)
-        for name in [n for n in self.progress if n not in others]:
-            del self.progress[name]
+                self.progress[name] = Progress(
+                    next=self._engine.wal.last_index + 1, incarnation=incarnation, last_heard=now
+                )
 
     # --- sending ---
 

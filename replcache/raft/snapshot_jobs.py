@@ -44,6 +44,11 @@ class SnapshotJobs:
     # --- SnapshotPort ---
 
     @property
+    def is_busy(self) -> bool:
+        """A snapshot is being taken."""
+        return self._is_busy
+
+    @property
     def last_index(self) -> int:
         """Index of the newest snapshot; 0: none."""
         return self._newest.index if self._newest is not None else 0

@@ -68,6 +68,10 @@ class SnapshotSender:
         if sending is not None:
             sending.is_waiting = False
 
+    def drop(self, peer: str) -> None:
+        """The peer is gone, or has another disk: a transfer to it begins anew."""
+        self._sending.pop(peer, None)
+
     def send_to(self, peer: str) -> None:
         """Called whenever the peer needs entries that are gone here."""
         engine = self._engine

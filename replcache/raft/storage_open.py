@@ -7,12 +7,13 @@ start; log entries behind it are kept when they connect; trimming the log is nev
 import random
 from dataclasses import dataclass
 
+from replcache.constants import WAL_SEGMENT_BYTES
 from replcache.raft.disk import Disk
 from replcache.raft.identity import Identity
 from replcache.raft.membership import Configuration, decode_configuration
 from replcache.raft.port import Member
 from replcache.raft.snapshots import SnapshotStore
-from replcache.raft.wal import Wal
+from replcache.raft.wal import ALLOCATE_BYTES, Wal
 from replcache.statemachine.machine import StateMachine
 
 
@@ -41,8 +42,13 @@ def open_storage(
     members: tuple[Member, ...],
     rng: random.Random,
     fsync: bool = True,
+    segment_bytes: int = WAL_SEGMENT_BYTES,
+    allocate_bytes: int = ALLOCATE_BYTES,
 ) -> OpenedStorage:
     """Opens everything; blocks, so run it in a thread.
+
+    Args:
+        segment_bytes, allocate_bytes: see Wal.open.
 
     Raises:
         StorageError, CorruptLog, CorruptSnapshot: names file, offset and what to do.
@@ -53,7 +59,13 @@ def open_storage(
         newest = snapshots.latest()
         has_history = identity.bootstrap is not None or newest is not None
         wal = Wal.open(
-            disk, f"{data_dir}/wal", owner=identity.incarnation, must_exist=has_history, sync=fsync
+            disk,
+            f"{data_dir}/wal",
+            owner=identity.incarnation,
+            must_exist=has_history,
+            segment_bytes=segment_bytes,
+            allocate_bytes=allocate_bytes,
+            sync=fsync,
         )
         applied_index, machine = 0, StateMachine()
         configuration: Configuration = (

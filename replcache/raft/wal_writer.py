@@ -30,9 +30,16 @@ from replcache.raft.wal_recovery import RecoveredLog, SegmentInfo
 
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
-    """owner: incarnation of the data directory. segment_bytes: size at which a new segment is begun.
-    allocate_bytes: room that is reserved ahead (a sync that doesn't move the end of the file is cheaper:
-    110 -> 75 us for 200 bytes on ext4). sync: False leaves durability to the system's write-back."""
+    """How the log is written.
+
+    Attributes:
+        owner: incarnation of the data directory.
+        segment_bytes: size at which a new segment is begun.
+        allocate_bytes: room that is reserved ahead, because a sync that doesn't move the end of the file is
+            cheaper (110 -> 75 us for 200 bytes on ext4).
+        sync: False leaves durability to the system's write-back; then a power loss may even leave a log that
+            is refused, because later groups reached the disk before earlier ones.
+    """
 
     owner: int
     segment_bytes: int
@@ -102,11 +109,9 @@ class SegmentWriter:
             self._file.close()
             self._file = None
 
-    def run(self, records: list[Record], floor: int) -> int:
+    def run(self, records: list[Record], floor: int) -> None:
         """Makes the records durable, in order, and deletes segments that only hold entries <= floor.
 
-        Returns:
-            How many of the records are durable: all.
         Raises:
             DiskFull: synced_lsn tells what is durable; the rest may be given again when there is room.
             StorageError: the disk failed. Nothing more is ever written: after a failed fsync the system
@@ -114,7 +119,6 @@ class SegmentWriter:
         """
         if self._failed:
             raise StorageError(self._failed)
-        before = self._state.lsn
         try:
             # First, because it may make the room that the records need. It is safe here: it is decided on
             # what is durable, not on what is about to be.
@@ -126,7 +130,6 @@ class SegmentWriter:
                 raise DiskFull(f"{self._directory}: no room for the log: {error}") from error
             self._failed = f"{self._directory}: the log can't be written: {error}; this node must stop"
             raise StorageError(self._failed) from error
-        return self._state.lsn - before
 
     # --- writing ---
 

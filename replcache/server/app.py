@@ -15,10 +15,13 @@ from replcache.config import ServerConfig
 from replcache.errors import ConfigError, StorageError
 from replcache.observability.logs import get_logger, setup_logs
 from replcache.observability.metrics import Metrics
+from replcache.raft.disk import OsDisk
 from replcache.raft.engine_config import EngineConfig
+from replcache.raft.fault_disk import DiskFaults, FaultyDisk
 from replcache.raft.node import RaftConfig, RaftNode
 from replcache.raft.peer_tls import TlsConfig
 from replcache.raft.port import Member
+from replcache.server.fault_page import FaultPage
 from replcache.server.node_server import Server
 from replcache.server.notify import READY, STOPPING, notify
 
@@ -51,6 +54,7 @@ def raft_config(config: ServerConfig) -> RaftConfig:
         peer_tls=peer_tls,
         durability_fsync=config.durability == "fsync",
         staleness_probe_s=config.staleness_probe_s,
+        fault_injection=config.fault_injection,
         engine=EngineConfig(
             heartbeat_s=config.heartbeat_s,
             election_min_s=config.election_min_s,
@@ -80,8 +84,11 @@ async def serve(config: ServerConfig) -> int:
 
     clock = SystemClock()
     rng = random.SystemRandom()
-    node = RaftNode(raft_config(config), on_halt=on_halt, clock=clock, rng=rng)
-    server = Server(config, node, clock, Metrics(), rng)
+    faults = DiskFaults()
+    disk = FaultyDisk(faults) if config.fault_injection else OsDisk()
+    node = RaftNode(raft_config(config), on_halt=on_halt, disk=disk, clock=clock, rng=rng)
+    actions = {"/fault": FaultPage(node, faults)} if config.fault_injection else {}
+    server = Server(config, node, clock, Metrics(), rng, actions)
     try:
         try:
             await node.start()

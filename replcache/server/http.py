@@ -1,6 +1,7 @@
 """The HTTP port: /metrics for Prometheus, /healthz and /readyz for probes, on the node's own loop.
 
-More pages can be added through `pages`; nothing here changes data, and nothing here needs a right.
+More pages can be added through `pages` (GET) and `actions` (POST); nothing here changes data, and nothing
+here needs a right.
 """
 
 import asyncio
@@ -32,11 +33,13 @@ class HttpPort:
         metrics: Metrics,
         stopping: asyncio.Event,
         pages: Mapping[str, Page] | None = None,
+        actions: Mapping[str, Page] | None = None,
     ) -> None:
         self._port = port
         self._metrics = metrics
         self._stopping = stopping
         self._pages = dict(pages or {})
+        self._actions = dict(actions or {})
         self._runner: web.AppRunner | None = None
         self.bound: tuple[str, int] | None = None
 
@@ -48,6 +51,8 @@ class HttpPort:
         app.router.add_get("/readyz", self._show_readiness)
         for path, page in self._pages.items():
             app.router.add_get(path, page)
+        for path, action in self._actions.items():
+            app.router.add_post(path, action)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=30.0
         )

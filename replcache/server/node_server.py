@@ -6,7 +6,7 @@ that reaches the node over a socket. The process around it is in app.py.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import grpc
@@ -20,22 +20,29 @@ from replcache.errors import ConfigError, ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
 from replcache.raft.port import RaftPort, Role
-from replcache.server import cache_service, cluster_service, lock_service, session_service
+from replcache.server import cache_service, cluster_service, lock_service, session_service, watch_service
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
 from replcache.server.health import Health
-from replcache.server.http import HttpPort, reload_certificates
+from replcache.server.http import HttpPort, Page, reload_certificates
 from replcache.server.interceptors import CallBoundary
 from replcache.server.lock_waits import LockWaits
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
 from replcache.server.tls import GrpcCertificates, HttpCertificates, TlsFiles
+from replcache.server.watch_hub import WatchHub
 from replcache.tasks import Supervisor
 
 _log = get_logger(__name__)
 
-SERVICES = (cache_service.NAME, lock_service.NAME, session_service.NAME, cluster_service.NAME)
+SERVICES = (
+    cache_service.NAME,
+    lock_service.NAME,
+    session_service.NAME,
+    cluster_service.NAME,
+    watch_service.NAME,
+)
 
 
 def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -55,7 +62,7 @@ def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", int(constants.GRPC_KEEPALIVE_S * 1000)),
         ("grpc.keepalive_timeout_ms", int(constants.GRPC_KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(constants.GRPC_KEEPALIVE_MIN_S * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(constants.GRPC_KEEPALIVE_MIN_S * 1000)),
         # Two processes on one port would split the clients between two nodes without anybody noticing.
         ("grpc.so_reuseport", 0),
     ]
@@ -70,8 +77,15 @@ class Server:
     """
 
     def __init__(
-        self, config: ServerConfig, port: RaftPort, clock: Clock, metrics: Metrics, rng: random.Random
+        self,
+        config: ServerConfig,
+        port: RaftPort,
+        clock: Clock,
+        metrics: Metrics,
+        rng: random.Random,
+        actions: Mapping[str, Page] | None = None,
     ) -> None:
+        """actions: more POST pages of the HTTP port."""
         self._config = config
         self._port = port
         self._clock = clock
@@ -81,26 +95,38 @@ class Server:
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._supervisor = Supervisor(lambda name, error: self._fail(f"{name}: {error}"))
         self._waits = LockWaits()
+        self._watches = WatchHub(port)
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
-        self._http = HttpPort(port, metrics, self._stopping)
+        self._http = HttpPort(port, metrics, self._stopping, actions=actions)
         self._grpc: grpc.aio.Server | None = None
         self.grpc_address = ""
         self.http_address = ""
 
     async def start(self) -> None:
-        """Opens the ports. Raises ConfigError when an address or a certificate can't be used."""
+        """Opens the ports.
+
+        Raises:
+            ConfigError: an address or a certificate can't be used; whatever was opened is closed again.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(0.0)
+            raise
+
+    async def _start(self) -> None:
         config, port, clock = self._config, self._port, self._clock
         started_at = clock.now()
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
-        server = grpc.aio.server(options=grpc_options(config))
+        self._watches.start()
+        server = self._grpc = grpc.aio.server(options=grpc_options(config))
         self._add_services(server, started_at)
         tls = _tls_files(config)
         self.grpc_address = _listen(server, config.grpc_listen, tls)
         await self._health.update()
         await server.start()
-        self._grpc = server
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
         if config.http_listen:
@@ -119,12 +145,14 @@ class Server:
         lock = lock_service.LockService(backend, reader, self._waits, self._supervisor, self._rng)
         session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
         cluster = cluster_service.ClusterService(backend, started_at)
+        watch = watch_service.WatchService(backend, reader, self._watches, boundary)
         server.add_generic_rpc_handlers(
             (
                 boundary.service(cache_service.NAME, cache.methods(), {"Pipeline": pipeline.handler()}),
                 boundary.service(lock_service.NAME, lock.methods()),
                 boundary.service(session_service.NAME, session.methods()),
                 boundary.service(cluster_service.NAME, cluster.methods()),
+                boundary.service(watch_service.NAME, (), {"Watch": watch.handler()}),
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
@@ -171,6 +199,7 @@ class Server:
         await self._health.stop_serving()
         await self._give_leadership_away()
         self._waits.stop()
+        self._watches.stop()
         if self._grpc is not None:
             await self._drain(self._grpc, grace_s)
         self._port.remove_applied_listener(self._waits.on_applied)

@@ -53,6 +53,8 @@ WIRE_FORMS: dict[type[errors.ReplcacheError], WireForm] = {
     errors.SessionExpired: _PRECONDITION,
     errors.BatchAborted: WireForm(grpc.StatusCode.ABORTED),
     errors.QuotaExceeded: WireForm(grpc.StatusCode.RESOURCE_EXHAUSTED, _QUOTA_RETRY_S),
+    errors.Compacted: WireForm(grpc.StatusCode.OUT_OF_RANGE),
+    errors.WatchTooSlow: WireForm(grpc.StatusCode.RESOURCE_EXHAUSTED),
     errors.NotApplied: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
     errors.Unavailable: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
     errors.NoLeader: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),

@@ -65,7 +65,7 @@ def make_meta(
         return typed_meta(content_type)
     hard_due = clock_ms + ttl_ms if ttl_ms else 0
     due = earliest(hard_due, clock_ms + idle_ttl_ms if idle_ttl_ms else 0)
-    return (content_type, due, hard_due, idle_ttl_ms, reads_left, tags, lease_id, tag_epoch)
+    return (content_type, due, hard_due, idle_ttl_ms, reads_left, tags, lease_id, tag_epoch if tags else 0)
 
 
 def earliest(first_ms: int, second_ms: int) -> int:

@@ -14,11 +14,13 @@ from replcache.statemachine.entries import Entry, Row, as_optional_entry
 class EventKind(IntEnum):
     PUT = 1
     DELETE = 2
-    # Gone by time, or with its last counted read.
+    # Gone by time, with its last counted read, or with its lease.
     EXPIRE = 3
     EVICT = 4
     # The expiry changed, not the value: version and mod_revision are the old ones.
     TOUCH = 5
+    # One of its tags was invalidated.
+    INVALIDATE = 6
 
 
 class LockEventKind(IntEnum):
@@ -28,6 +30,8 @@ class LockEventKind(IntEnum):
     EXPIRED = 3
     # A waiter's time was over; it has left the queue.
     WAIT_ENDED = 4
+    # The holder's note was replaced.
+    NOTED = 5
 
 
 class Event:
@@ -88,16 +92,48 @@ class LockEvent:
     name: str
     owner: bytes
     token: int
+    # GRANTED and NOTED only.
+    note: str = ""
 
     @property
     def last_revision(self) -> int:
         return self.revision
 
 
-AnyEvent = Event | PutBatch | LockEvent
+@dataclass(frozen=True, slots=True)
+class TagEvent:
+    """All that had the tag is gone as of this revision; each key's own event follows, maybe some entries
+    later
+    (`count` of them, less what had died otherwise)."""
+
+    revision: int
+    tag: str
+    count: int
+
+    @property
+    def last_revision(self) -> int:
+        return self.revision
 
 
-def expand(events: Iterable[AnyEvent]) -> Iterator[Event | LockEvent]:
+@dataclass(frozen=True, slots=True)
+class LeaseEvent:
+    """The lease has ended. Its locks' events follow at once, those of its `count` keys maybe some entries
+    later."""
+
+    revision: int
+    lease_id: int
+    count: int
+
+    @property
+    def last_revision(self) -> int:
+        return self.revision
+
+
+SingleEvent = Event | LockEvent | TagEvent | LeaseEvent
+AnyEvent = SingleEvent | PutBatch
+
+
+def expand(events: Iterable[AnyEvent]) -> Iterator[SingleEvent]:
     """The events one by one; those of an atomic batch share their revision."""
     put = EventKind.PUT
     for event in events:

@@ -26,7 +26,7 @@ def event_size(event: AnyEvent) -> tuple[int, int]:
     if isinstance(event, Event):
         size = len(event.key) + (len(event.row[0]) if event.row is not None else 0)
         return 1, size + EVENT_OVERHEAD_BYTES
-    return 1, len(event.owner) + len(event.name) + EVENT_OVERHEAD_BYTES
+    return 1, EVENT_OVERHEAD_BYTES
 
 
 class History:

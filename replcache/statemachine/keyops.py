@@ -5,7 +5,7 @@ Order of the checks in all of them: fence, then condition, then what the operati
 
 from typing import TYPE_CHECKING
 
-from replcache.statemachine.commands import Condition, Delete, Fence, Get, Set, Touch
+from replcache.statemachine.commands import Condition, Delete, Fence, Get, InvalidateTags, Set, Touch
 from replcache.statemachine.conditions import check_condition
 from replcache.statemachine.entries import (
     IDLE,
@@ -22,6 +22,7 @@ from replcache.statemachine.entries import (
 )
 from replcache.statemachine.events import EventKind
 from replcache.statemachine.results import (
+    CountResult,
     DeleteResult,
     GetResult,
     Refusal,
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 
 
 def check(
-    machine: "StateMachine", fence: Fence | None, condition: Condition | None, row: Row | None
+    machine: "StateMachine", key: bytes, fence: Fence | None, condition: Condition | None, row: Row | None
 ) -> Refusal | None:
     """What every write asks first."""
+    if machine.guards.prefixes and (refusal := machine.guards.check(key, fence)) is not None:
+        return refusal
     if fence is not None and (refusal := machine.locks.check_fence(fence)) is not None:
         return refusal
     return None if condition is None else check_condition(condition, row)
@@ -50,13 +53,17 @@ def missing(what: str) -> Refusal:
 
 def apply_set(machine: "StateMachine", writer: Writer, op: Set) -> SetResult | Refusal:
     row = writer.get(op.key)
-    if op.fence is not None or op.condition is not None:
-        refusal = check(machine, op.fence, op.condition, row)
+    if op.fence is not None or op.condition is not None or machine.guards.prefixes:
+        refusal = check(machine, op.key, op.fence, op.condition, row)
         if refusal is not None:
             return refusal
-    if op.lease_id:
+    if machine.store.namespaces.active:
+        refusal = machine.store.check_quota(op.key, len(op.value), row, writer.grown_bytes)
+        if refusal is not None:
+            return refusal
+    if op.lease_id and op.lease_id not in machine.leases.leases:
         return Refusal(RefusalCode.NOT_FOUND, f"lease {op.lease_id} does not exist")
-    meta = _set_meta(op, row, writer.clock_ms)
+    meta = _set_meta(op, row, writer.clock_ms, writer.tag_epoch)
     revision = writer.revision
     if row is None:
         writer.put(op.key, (op.value, revision, revision, 1, meta))
@@ -66,22 +73,22 @@ def apply_set(machine: "StateMachine", writer: Writer, op: Set) -> SetResult | R
     return SetResult(version, revision, as_entry(row) if op.want_previous else None)
 
 
-def _set_meta(op: Set, row: Row | None, clock_ms: int) -> Meta | None:
+def _set_meta(op: Set, row: Row | None, clock_ms: int, tag_epoch: int) -> Meta | None:
+    rest = (op.max_reads, op.tags, op.lease_id, tag_epoch)
     if not op.keep_ttl or row is None:
-        return make_meta(
-            op.content_type, clock_ms, op.ttl_ms, op.idle_ttl_ms, op.max_reads, op.tags, op.lease_id
-        )
+        return make_meta(op.content_type, clock_ms, op.ttl_ms, op.idle_ttl_ms, *rest)
     old = row[4]
     if old is None or not old[1]:
-        return make_meta(op.content_type, clock_ms, 0, 0, op.max_reads, op.tags, op.lease_id)
+        return make_meta(op.content_type, clock_ms, 0, 0, *rest)
     # A write is an access: a sliding expiry starts anew.
     due = earliest(old[2], clock_ms + old[3] if old[3] else 0)
-    return (op.content_type, due, old[2], old[3], op.max_reads, op.tags, op.lease_id, 0)
+    epoch = tag_epoch if op.tags else 0
+    return (op.content_type, due, old[2], old[3], op.max_reads, op.tags, op.lease_id, epoch)
 
 
 def apply_delete(machine: "StateMachine", writer: Writer, op: Delete) -> DeleteResult | Refusal:
     row = writer.get(op.key)
-    refusal = check(machine, op.fence, op.condition, row)
+    refusal = check(machine, op.key, op.fence, op.condition, row)
     if refusal is not None:
         return refusal
     if row is None:
@@ -93,7 +100,7 @@ def apply_delete(machine: "StateMachine", writer: Writer, op: Delete) -> DeleteR
 def apply_touch(machine: "StateMachine", writer: Writer, op: Touch) -> TouchResult | Refusal:
     """Sets the expiry; value, version and mod_revision stay, the change has a revision all the same."""
     row = writer.get(op.key)
-    refusal = check(machine, op.fence, op.condition, row)
+    refusal = check(machine, op.key, op.fence, op.condition, row)
     if refusal is not None:
         return refusal
     if row is None:
@@ -138,3 +145,8 @@ def read_once(meta: Meta, clock_ms: int) -> Meta:
     assert slid is not None
     left = max(meta[READS] - 1, 0)
     return (slid[0], slid[1], slid[2], slid[3], left, slid[5], slid[6], slid[7])
+
+
+def apply_invalidate_tags(machine: "StateMachine", writer: Writer, op: InvalidateTags) -> CountResult:
+    count = writer.invalidate_tags(op.tags)
+    return CountResult(count, writer.settled_revision)

@@ -9,43 +9,31 @@ Life of an entry: the cluster clock moves; what is due goes (locks, entries, ses
 unless it was applied before; in a group each command, unless its session or request id has the reply
 already.
 
-Where things are: one module a feature. `_KEY_OPERATIONS` and `_OTHER_OPERATIONS` at the end are the tables of
-operations: a new kind is a class in commands.py, an encoder in codec.py, a function, and one line there.
+Where things are: one module a feature. operations.py has the table of operations: a new kind is a class in
+commands.py, an encoder in codec.py, a function, and one line there.
 """
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
 
 from replcache.constants import HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX
-from replcache.statemachine import codec, keyops, updates
-from replcache.statemachine.commands import (
-    Command,
-    Delete,
-    Get,
-    Group,
-    Increment,
-    LockAcquire,
-    LockRelease,
-    LockRenew,
-    Op,
-    SessionClose,
-    SessionKeep,
-    SessionOpen,
-    Set,
-    Touch,
-    Update,
-)
+from replcache.statemachine import codec
+from replcache.statemachine.commands import Command, Group, Op, SetMany
 from replcache.statemachine.entries import Entry, as_entry, as_optional_entry
 from replcache.statemachine.events import AnyEvent
 from replcache.statemachine.groups import GroupLog
+from replcache.statemachine.guards import GuardTable
 from replcache.statemachine.history import History
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
+from replcache.statemachine.leases import LeaseTable, LeaseView
 from replcache.statemachine.locks import LockTable, LockView
+from replcache.statemachine.namespaces import NamespaceView
+from replcache.statemachine.operations import KEY_OPERATIONS, OTHER_OPERATIONS, keys_of
 from replcache.statemachine.results import (
     CommandResult,
+    LeaseResult,
     OpResult,
     Refusal,
     RefusalCode,
@@ -55,7 +43,7 @@ from replcache.statemachine.sessions import Replies
 from replcache.statemachine.snapshot import SnapshotView, restore_into
 from replcache.statemachine.store import Store
 from replcache.statemachine.turn import Turn
-from replcache.statemachine.writers import AtomicWriter, DirectWriter, Writer
+from replcache.statemachine.writers import AtomicWriter, DirectWriter
 
 __all__ = ["Applied", "InvariantBroken", "StateMachine", "Statistics", "UnknownFormat"]
 
@@ -82,6 +70,7 @@ class Statistics:
     keys: int
     value_bytes: int
     locks: int
+    leases: int
     sessions: int
     stored_replies_bytes: int
     request_ids: int
@@ -89,6 +78,7 @@ class Statistics:
     history_bytes: int
     oldest_revision: int
     expired_total: int
+    evicted_totals: tuple[tuple[str, int], ...]
     snapshots_being_read: int
 
 
@@ -106,23 +96,25 @@ class StateMachine:
     ) -> None:
         self.applied_index = 0
         self.chain = 0
-        self._turn = Turn()
-        self.store = Store(self._turn)
-        self.locks = LockTable(self._turn)
-        self.replies = Replies(self._turn)
+        self.turn = Turn()
+        self.leases: LeaseTable = LeaseTable(self.turn)
+        self.store = Store(self.turn, self.leases)
+        self.locks: LockTable = LockTable(self.turn, self.leases)
+        self.replies: Replies = Replies(self.turn)
         self.groups = GroupLog()
+        self.guards = GuardTable()
         self.history = History(1, history_events_max, history_bytes_max)
-        self._direct = DirectWriter(self.store, self._turn)
+        self._direct = DirectWriter(self.store, self.turn)
 
     @property
     def revision(self) -> int:
         """Of the last change."""
-        return self._turn.revision
+        return self.turn.revision
 
     @property
     def clock_ms(self) -> int:
         """Cluster clock, milliseconds."""
-        return self._turn.clock_ms
+        return self.turn.clock_ms
 
     # --- the log ---
 
@@ -147,12 +139,12 @@ class StateMachine:
         return applied
 
     def _apply(self, index: int, clock_ms: int, groups: Sequence[Group]) -> Applied:
-        turn, store = self._turn, self.store
+        turn, store = self.turn, self.store
         turn.events = []
         if store.views:
             store.views = [view for view in store.views if not view.finished]
         turn.clock_ms = max(turn.clock_ms, clock_ms)
-        self.locks.expire()
+        self._expire_leases_and_locks()
         store.expire()
         self.replies.expire()
         results: list[GroupResult] = []
@@ -161,11 +153,32 @@ class StateMachine:
             if self.groups.take(group.origin, group.boot, group.sequence, group.done_below):
                 answers = [self._run_command(command) for command in group.commands]
             results.append((group.origin, group.boot, group.sequence, answers))
+        store.clear_graves()
+        if store.namespaces.active:
+            store.namespaces.backfill(store.rows, store.index)
         self.applied_index = index
         events = turn.events
         if events:
             self.history.extend(events)
         return Applied(index, results, events)
+
+    def _expire_leases_and_locks(self) -> None:
+        places: list[tuple[str, bytes]] = []
+        for lease_id, lease in self.leases.expire():
+            self.store.end_lease(lease_id, lease.keys)
+            # Sorted: a restored node found them in another order.
+            places += sorted(lease.places)
+        self.locks.expire(places)
+
+    def revoke_lease(self, lease_id: int) -> LeaseResult:
+        """The operation LeaseRevoke."""
+        if lease_id not in self.leases.leases:
+            return LeaseResult(0, False, self.revision, 0)
+        lease = self.leases.end(lease_id)
+        ended_at = self.revision
+        self.store.end_lease(lease_id, lease.keys)
+        self.locks.end_places(sorted(lease.places))
+        return LeaseResult(lease_id, True, ended_at, 0)
 
     def _run_command(self, command: Command) -> CommandResult:
         """Executes the command, unless this was done before: then the first reply again."""
@@ -189,31 +202,44 @@ class StateMachine:
     def _execute(self, command: Command) -> CommandResult:
         columns = command.set_many
         if columns is not None:
+            refusal = self._refuse_columns(columns)
+            if refusal is not None:
+                return refusal
             versions, first = self.store.put_columns(
                 columns.keys, columns.values, columns.content_type, columns.ttl_ms, command.atomic
             )
             return SetManyResult(versions, first)
         if command.atomic:
-            return self._execute_atomic(command.ops)
+            return self.execute_atomic(command.ops)
         return tuple([self._execute_op(op) for op in command.ops])
 
+    def _refuse_columns(self, columns: SetMany) -> Refusal | None:
+        if self.guards.prefixes:
+            refusal = self.guards.check_columns(columns.keys)
+            if refusal is not None:
+                return refusal
+        if self.store.namespaces.active:
+            return self.store.check_quota_columns(columns.keys, columns.values)
+        return None
+
     def _execute_op(self, op: Op) -> OpResult:
-        on_keys = _KEY_OPERATIONS.get(type(op))
+        on_keys = KEY_OPERATIONS.get(type(op))
         if on_keys is not None:
             self._direct.begin()
             return on_keys(self, self._direct, op)
-        return _OTHER_OPERATIONS[type(op)](self, op)
+        return OTHER_OPERATIONS[type(op)](self, op)
 
-    def _execute_atomic(self, ops: Sequence[Op]) -> CommandResult:
+    def execute_atomic(self, ops: Sequence[Op]) -> tuple[OpResult, ...] | Refusal:
         """All or nothing; the first operation that is refused decides."""
         for op in ops:
-            if type(op) in _KEY_OPERATIONS:
+            if type(op) in KEY_OPERATIONS:
                 # The ends of dead entries have revisions of their own, before the batch's.
-                self.store.bury_if_dead(op.key)  # type: ignore[union-attr]  # all key operations have a key
-        writer = AtomicWriter(self.store, self._turn)
+                for key in keys_of(op):
+                    self.store.bury_if_dead(key)
+        writer = AtomicWriter(self.store, self.turn)
         results: list[OpResult] = []
         for number, op in enumerate(ops):
-            on_keys = _KEY_OPERATIONS.get(type(op))
+            on_keys = KEY_OPERATIONS.get(type(op))
             if on_keys is None:
                 message = f"{type(op).__name__} can't be part of an atomic batch"
                 result: OpResult = Refusal(RefusalCode.INVALID, message)
@@ -258,6 +284,13 @@ class StateMachine:
         rows, next_after = self.store.scan_page(prefix, after, limit)
         return [(key, as_entry(row)) for key, row in rows], next_after
 
+    def find_page(
+        self, tags: Sequence[str], after: bytes, limit: int
+    ) -> tuple[list[tuple[bytes, Entry]], bytes | None]:
+        """Living entries that have all the tags, in byte order; pages as those of scan_page."""
+        rows, next_after = self.store.find_page(tags, after, limit)
+        return [(key, as_entry(row)) for key, row in rows], next_after
+
     def describe_locks(self, name: str = "") -> list[LockView]:
         """One lock, or all (up to 1,000, by name) when `name` is empty."""
         return self.locks.describe(name)
@@ -266,14 +299,26 @@ class StateMachine:
         """The fencing token under which `owner` holds the lock; 0: it does not."""
         return self.locks.held_token(name, owner)
 
+    def describe_namespaces(self) -> list[NamespaceView]:
+        return self.store.namespaces.describe(self.store.quota_bytes, len(self.store.rows))
+
+    def describe_guards(self) -> list[tuple[bytes, str]]:
+        """(prefix, lock), by prefix."""
+        return self.guards.freeze()
+
+    def describe_lease(self, lease_id: int) -> LeaseView | None:
+        return self.leases.describe(lease_id)
+
     def next_due_ms(self) -> int | None:
         """Earliest cluster time at which something ends; None: nothing will. At or before clock_ms: removals
         are behind, propose a tick now."""
         found = [
             due
             for due in (
+                self.clock_ms if self.store.graveyard.graves or self.store.namespaces.is_counting() else None,
                 self.store.timers.next_due_ms(),
                 self.locks.next_due_ms(),
+                self.leases.next_due_ms(),
                 self.replies.next_due_ms(),
             )
             if due is not None
@@ -315,8 +360,8 @@ class StateMachine:
         """For restore only."""
         self.applied_index = index
         self.chain = chain
-        self._turn.clock_ms = clock_ms
-        self._turn.revision = revision
+        self.turn.clock_ms = clock_ms
+        self.turn.revision = revision
 
     def digest(self) -> bytes:
         """SHA-256 of the whole state, equal on all nodes at equal index. Reads everything: about 2 s for a
@@ -326,6 +371,7 @@ class StateMachine:
     def check_invariants(self) -> None:
         """Raises InvariantBroken with what is wrong. Looks at everything: for tests and diagnosis."""
         self.store.check_invariants()
+        self.leases.check_invariants()
         self.locks.check_invariants()
         self.replies.check_invariants()
         self.groups.check_invariants()
@@ -335,6 +381,7 @@ class StateMachine:
             keys=len(self.store.rows),
             value_bytes=self.store.size_bytes,
             locks=len(self.locks.locks),
+            leases=len(self.leases.leases),
             sessions=len(self.replies.sessions),
             stored_replies_bytes=self.replies.bytes,
             request_ids=len(self.replies.requests),
@@ -342,27 +389,6 @@ class StateMachine:
             history_bytes=self.history.bytes,
             oldest_revision=self.history.oldest_revision,
             expired_total=self.store.expired_total,
+            evicted_totals=tuple(sorted(self.store.evicted_totals.items())),
             snapshots_being_read=len(self.store.views),
         )
-
-
-# Operations on keys: also in atomic batches. The functions are typed by their own op; the table can't be.
-_KeyOperation = Callable[[StateMachine, Writer, Any], OpResult]
-_KEY_OPERATIONS: Final[dict[type, _KeyOperation]] = {
-    Set: keyops.apply_set,
-    Update: updates.apply_update,
-    Delete: keyops.apply_delete,
-    Touch: keyops.apply_touch,
-    Increment: updates.apply_increment,
-    Get: keyops.apply_get,
-}
-# The others stand for themselves.
-_OtherOperation = Callable[[StateMachine, Any], OpResult]
-_OTHER_OPERATIONS: Final[dict[type, _OtherOperation]] = {
-    LockAcquire: lambda machine, op: machine.locks.acquire(op),
-    LockRenew: lambda machine, op: machine.locks.renew(op),
-    LockRelease: lambda machine, op: machine.locks.release(op),
-    SessionOpen: lambda machine, op: machine.replies.open(op.ttl_ms),
-    SessionKeep: lambda machine, op: machine.replies.keep(op.session_id),
-    SessionClose: lambda machine, op: machine.replies.close(op.session_id),
-}

@@ -82,6 +82,15 @@ class GetResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CountResult:
+    """How many entries an operation on many met. `more`: it stopped at its limit, send it again."""
+
+    count: int
+    revision: int
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LockResult:
     """token 0: queued (position counts from 1)."""
 
@@ -107,6 +116,33 @@ class SessionResult:
     ttl_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseResult:
+    """alive=False: no such lease (keep, revoke); lease_id 0 then."""
+
+    lease_id: int
+    alive: bool
+    revision: int
+    ttl_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """succeeded: the compares held, so `results` are those of then_ops; otherwise of else_ops."""
+
+    succeeded: bool
+    results: "tuple[OpResult, ...]"
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """Of a setting (guard, namespace). changed=False: it was so already."""
+
+    changed: bool
+    revision: int
+
+
 OpResult = (
     Refusal
     | SetResult
@@ -118,6 +154,10 @@ OpResult = (
     | LockResult
     | ReleaseResult
     | SessionResult
+    | CountResult
+    | LeaseResult
+    | TxnResult
+    | ChangeResult
 )
 
 

@@ -4,10 +4,13 @@ An operation is a function of (machine, writer, op). It reads and writes through
 function serves single operations and atomic batches, and nothing ever has to be undone.
 """
 
+from collections.abc import Iterator, Sequence
+from heapq import merge
 from typing import Protocol
 
-from replcache.statemachine.entries import Row
+from replcache.statemachine.entries import TAGS, Row
 from replcache.statemachine.events import Event, EventKind
+from replcache.statemachine.namespaces import ENTRY_OVERHEAD_BYTES
 from replcache.statemachine.store import Store
 from replcache.statemachine.turn import Turn
 
@@ -29,14 +32,36 @@ class Writer(Protocol):
         """What an operation that changed nothing answers: the revision of what it saw."""
         ...
 
+    @property
+    def tag_epoch(self) -> int:
+        """What an entry notes when tags are put on it now (tags.py)."""
+        ...
+
     def get(self, key: bytes) -> Row | None:
         """The living row."""
+        ...
+
+    def peek(self, key: bytes) -> Row | None:
+        """The living row, without burying a dead one; for operations that meet many."""
+        ...
+
+    def keys_from(self, start: bytes) -> Iterator[bytes]:
+        """Keys >= start of all rows, also of dead ones, in byte order."""
+        ...
+
+    @property
+    def grown_bytes(self) -> int:
+        """What the changes that have not taken effect yet will add to the store, at most."""
         ...
 
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None: ...
 
     def remove(self, key: bytes, kind: EventKind = EventKind.DELETE) -> None:
         """`key` must be living."""
+        ...
+
+    def invalidate_tags(self, tags: Sequence[str]) -> int:
+        """Kills all entries that have one of the tags; returns about how many."""
         ...
 
 
@@ -66,6 +91,10 @@ class DirectWriter:
     def settled_revision(self) -> int:
         return self._turn.revision
 
+    @property
+    def tag_epoch(self) -> int:
+        return self._store.tags.epoch
+
     def get(self, key: bytes) -> Row | None:
         store = self._store
         row = store.rows.get(key)
@@ -77,6 +106,16 @@ class DirectWriter:
             self.revision = self._turn.revision + 1
         return None
 
+    def peek(self, key: bytes) -> Row | None:
+        return self._store.peek(key)
+
+    def keys_from(self, start: bytes) -> Iterator[bytes]:
+        return self._store.keys_from(start)
+
+    @property
+    def grown_bytes(self) -> int:
+        return 0
+
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None:
         self._store.put(key, row)
         self._took_effect(Event(self.revision, kind, key, row))
@@ -84,6 +123,16 @@ class DirectWriter:
     def remove(self, key: bytes, kind: EventKind = EventKind.DELETE) -> None:
         self._store.remove(key)
         self._took_effect(Event(self.revision, kind, key, None))
+
+    def invalidate_tags(self, tags: Sequence[str]) -> int:
+        count = 0
+        for tag in tags:
+            killed = self._store.invalidate_tag(tag, self.revision)
+            if killed:
+                self._changed = True
+                self._turn.revision = self.revision
+            count += killed
+        return count
 
     def _took_effect(self, event: Event) -> None:
         self._changed = True
@@ -98,7 +147,7 @@ class AtomicWriter:
     be buried before (their ends have revisions of their own).
     """
 
-    __slots__ = ("_changes", "_store", "_turn", "revision")
+    __slots__ = ("_changes", "_grown_bytes", "_invalidated", "_store", "_turn", "revision")
 
     def __init__(self, store: Store, turn: Turn) -> None:
         self._store = store
@@ -106,6 +155,9 @@ class AtomicWriter:
         self.revision = turn.revision + 1
         # The last change of each key.
         self._changes: dict[bytes, tuple[Row | None, EventKind]] = {}
+        # Tags to invalidate, in order; each takes one epoch when the batch is committed.
+        self._invalidated: list[str] = []
+        self._grown_bytes = 0
 
     @property
     def clock_ms(self) -> int:
@@ -113,13 +165,39 @@ class AtomicWriter:
 
     @property
     def settled_revision(self) -> int:
-        return self.revision if self._changes else self._turn.revision
+        return self.revision if self._changes or self._invalidated else self._turn.revision
+
+    @property
+    def tag_epoch(self) -> int:
+        return self._store.tags.epoch + len(self._invalidated)
 
     def get(self, key: bytes) -> Row | None:
         change = self._changes.get(key)
-        return self._store.peek(key) if change is None else change[0]
+        if change is not None:
+            return change[0]
+        row = self._store.peek(key)
+        if row is None or row[4] is None or not self._invalidated:
+            return row
+        return None if any(tag in row[4][TAGS] for tag in self._invalidated) else row
+
+    def peek(self, key: bytes) -> Row | None:
+        return self.get(key)
+
+    def keys_from(self, start: bytes) -> Iterator[bytes]:
+        stored = self._store.keys_from(start)
+        own = sorted([key for key in self._changes if key >= start and key not in self._store.rows])
+        return merge(stored, own) if own else stored
+
+    @property
+    def grown_bytes(self) -> int:
+        return self._grown_bytes
 
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None:
+        old = self.get(key)
+        if old is None:
+            self._grown_bytes += len(key) + len(row[0]) + ENTRY_OVERHEAD_BYTES
+        else:
+            self._grown_bytes += max(len(row[0]) - len(old[0]), 0)
         if kind is EventKind.TOUCH and key in self._changes:
             # The batch also wrote the value: that is the larger news.
             kind = self._changes[key][1]
@@ -128,11 +206,26 @@ class AtomicWriter:
     def remove(self, key: bytes, kind: EventKind = EventKind.DELETE) -> None:
         self._changes[key] = (None, kind)
 
+    def invalidate_tags(self, tags: Sequence[str]) -> int:
+        sets = self._store.tags.sets
+        count = 0
+        for tag in tags:
+            if tag in sets and tag not in self._invalidated:
+                self._invalidated.append(tag)
+                count += len(sets[tag])
+            for key, (row, _) in self._changes.items():
+                if row is not None and row[4] is not None and tag in row[4][TAGS]:
+                    self._changes[key] = (None, EventKind.INVALIDATE)
+                    count += 1
+        return count
+
     def commit(self) -> None:
-        if not self._changes:
+        if not self._changes and not self._invalidated:
             return
         store, turn = self._store, self._turn
         turn.revision = self.revision
+        for tag in self._invalidated:
+            store.invalidate_tag(tag, self.revision)
         for key, (row, kind) in self._changes.items():
             if row is not None:
                 store.put(key, row)

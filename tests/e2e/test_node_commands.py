@@ -73,15 +73,6 @@ def test_certs_are_made_and_kept(shell: Shell) -> None:
     assert shell("certs", "c", "--node", "a b").code == 2
 
 
-def test_help_is_complete(shell: Shell) -> None:
-    text = shell("--help").text
-    names = "serve config version get set update incr del touch scan lock locks status members transfer"
-    for name in [*names.split(), "cluster", "certs"]:
-        assert f" {name} " in text
-        assert shell(name, "--help").code == 0
-    assert "unavailable" in text
-
-
 def test_get_is_quick(shell: Shell) -> None:
     """The fastest of five: a command line that people wait for is not used."""
     shell("set", "quick", "x")

@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from replcache.clock import Clock, SystemClock
 from replcache.errors import (
+    InvalidRequest,
     NodeHalted,
     NoLeader,
     OutcomeUnknown,
+    Refused,
     ReplcacheError,
     StalenessUnavailable,
-    Unavailable,
 )
 from replcache.raft.port import AppliedListener, Member, NodeStatus, PeerStatus, Role
 from replcache.statemachine import codec
@@ -31,7 +32,7 @@ class FakeRaft:
 
     Attributes:
         leader: name of the leader; "" means that there is none, so writes and rounds wait and then fail.
-        proposals_open, reads_open: cleared to hold what arrives.
+        proposals_open, reads_open: cleared to hold what arrives; of proposals only those that `holds` names.
         lose_outcomes: so many proposals are applied, but their callers are told OutcomeUnknown.
         refuse_with: raised by the next propose() calls instead of anything else.
         staleness: what staleness_s() answers, "auto": since the last read_index round.
@@ -51,6 +52,7 @@ class FakeRaft:
         self.peers: tuple[PeerStatus, ...] = ()
         self.proposals_open = asyncio.Event()
         self.proposals_open.set()
+        self.holds: Callable[[Command], bool] = lambda _: True
         self.reads_open = asyncio.Event()
         self.reads_open.set()
         self.lose_outcomes = 0
@@ -111,7 +113,7 @@ class FakeRaft:
         if self.refuse_with is not None:
             raise self.refuse_with
         await self._until(lambda: bool(self.leader), deadline, NoLeader("no leader within the deadline"))
-        if not self.proposals_open.is_set():
+        if not self.proposals_open.is_set() and self.holds(command):
             unknown = OutcomeUnknown("the deadline passed with the command under way")
             await self._until_set(self.proposals_open, deadline, unknown)
         result = self._apply([command])
@@ -154,9 +156,9 @@ class FakeRaft:
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         others = [member.name for member in self.members if member.voter and member.name != self.leader]
         if to and to not in [member.name for member in self.members]:
-            raise Unavailable(f"{to} is no member")
+            raise Refused(f"{to} is not another voter of this cluster")
         if not to and not others:
-            raise Unavailable("there is nobody to hand over to")
+            raise Refused("no other voter is connected")
         self.transfers.append(to)
         self.leader = to or others[0]
         self.role = Role.LEADER if self.leader == self.name else Role.FOLLOWER
@@ -167,10 +169,10 @@ class FakeRaft:
         names = [one.name for one in self.members]
         if action == "add":
             if member.name in names:
-                raise Unavailable(f"{member.name} is a member already")
+                raise InvalidRequest(f"{member.name} is a member already", field="name")
             self.members = (*self.members, member)
         elif member.name not in names:
-            raise Unavailable(f"{member.name} is no member")
+            raise InvalidRequest(f"{member.name} is not a member", field="name")
         elif action == "remove":
             self.members = tuple(one for one in self.members if one.name != member.name)
         else:

@@ -118,7 +118,7 @@ class FakeNode(
 
     async def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self._server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000)]
+            options=[("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 10_000)]
         )
         cache_pb2_grpc.add_CacheServicer_to_server(self, self._server)
         lock_pb2_grpc.add_LockServicer_to_server(self, self._server)
@@ -158,15 +158,17 @@ class FakeNode(
         self, requests: AsyncIterator[cache_pb2.BatchRequest], context: Any
     ) -> None:
         await self._enter("Pipeline", context)
+        # grpc.aio takes one write at a time.
+        writing = asyncio.Lock()
         if self.cluster.delay_s:
             async with asyncio.TaskGroup() as group:
                 while (request := await context.read()) is not grpc.aio.EOF:
-                    group.create_task(self._one(request, context))
+                    group.create_task(self._one(request, context, writing))
             return
         while (request := await context.read()) is not grpc.aio.EOF:
-            await self._one(request, context)
+            await self._one(request, context, writing)
 
-    async def _one(self, request: cache_pb2.BatchRequest, context: Any) -> None:
+    async def _one(self, request: cache_pb2.BatchRequest, context: Any, writing: asyncio.Lock) -> None:
         await self.running.wait()
         if self.cluster.delay_s:
             await asyncio.sleep(self.cluster.delay_s)
@@ -177,7 +179,8 @@ class FakeNode(
             response.id = request.id
             level = request.read.level or (1 if request.HasField("get_columns") else 0)
             self.header(response.header, level)
-            await context.write(response)
+            async with writing:
+                await context.write(response)
 
     async def answer(self, request: cache_pb2.BatchRequest, context: Any) -> cache_pb2.BatchResponse | None:
         is_write = not request.HasField("get_columns")

@@ -6,10 +6,23 @@ away.
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from replcache.statemachine.commands import Condition, Delete, Get, Increment, Set, Touch, Update
+from replcache.statemachine.commands import (
+    Accessed,
+    Condition,
+    Delete,
+    DeleteRange,
+    Evict,
+    Get,
+    Increment,
+    InvalidateTags,
+    Set,
+    Touch,
+    Txn,
+    Update,
+)
 
 
 class Refused(Exception):  # a value of the model, not an error
@@ -28,6 +41,8 @@ class Item:
     last_access: int
     reads: int
     tags: tuple[str, ...]
+    # Tags of it that were invalidated since: it is dead, and goes at the end of the log entry.
+    killed_by: set[str] = field(default_factory=set)
 
     def due(self) -> int:
         dues = [self.hard_due] if self.hard_due else []
@@ -85,6 +100,23 @@ class KeyModel:
         self.items: dict[bytes, Item] = {}
         self.clock = 0
         self.revision = 0
+        # Inside an atomic batch: the keys that it changed, and the tags that were in use before it.
+        self.batch_keys: set[bytes] | None = None
+        self.batch_tags: set[str] = set()
+
+    def living(self, key: bytes) -> Item | None:
+        item = self.items.get(key)
+        return None if item is None or item.killed_by else item
+
+    def bury(self, key: bytes) -> None:
+        """The end of a dead item has a revision of its own."""
+        if key in self.items and self.items[key].killed_by:
+            del self.items[key]
+            self.revision += 1
+
+    def end_of_entry(self) -> None:
+        for key in list(self.items):
+            self.bury(key)
 
     def tick(self, clock: int) -> None:
         self.clock = max(self.clock, clock)
@@ -96,30 +128,55 @@ class KeyModel:
     def each(self, ops: list[Any]) -> list[Any]:
         answers = []
         for op in ops:
+            self.bury(getattr(op, "key", b"no such key"))
             try:
                 changed, answer = self.perform(op, self.revision + 1)
                 self.revision += changed
             except Refused as refusal:
                 answer = str(refusal)
             answers.append(answer)
+        self.end_of_entry()
         return answers
 
     def atomic(self, ops: list[Any]) -> Any:
+        answer = self.all_or_nothing(ops)
+        self.end_of_entry()
+        return answer
+
+    def all_or_nothing(self, ops: list[Any]) -> Any:
+        """The answers, or (number, refusal) of the operation that undid the rest."""
+        for op in ops:
+            self.bury(getattr(op, "key", b"no such key"))
         before = copy.deepcopy(self.items)
+        self.batch_keys, self.batch_tags = set(), {tag for item in before.values() for tag in item.tags}
         answers, changes = [], 0
-        for number, op in enumerate(ops):
-            try:
+        try:
+            for op in ops:
                 changed, answer = self.perform(op, self.revision + 1)
-            except Refused as refusal:
-                self.items = before
-                return (number, str(refusal))
-            changes += changed
-            answers.append(answer)
+                changes += changed
+                answers.append(answer)
+                if changed and hasattr(op, "key"):
+                    self.batch_keys.add(op.key)
+        except Refused as refusal:
+            self.items = before
+            return (len(answers), str(refusal))
+        finally:
+            self.batch_keys = None
         self.revision += changes > 0
         return answers
 
-    def perform(self, op: Any, revision: int) -> tuple[bool, Any]:
-        item = self.items.get(op.key)
+    def perform(self, op: Any, revision: int) -> tuple[int, Any]:
+        """(how many revisions it takes, answer)."""
+        if isinstance(op, DeleteRange):
+            return self.delete_range(op)
+        if isinstance(op, Accessed | Evict | Txn):
+            if self.batch_keys is not None:
+                raise Refused("INVALID")
+            return self.access(op) if isinstance(op, Accessed) else self.evict_or_decide(op)
+        if isinstance(op, InvalidateTags):
+            count = sum(self.invalidate(tag) for tag in op.tags)
+            return count > 0, ("counted", count > 0)
+        item = self.living(op.key)
         self.check(getattr(op, "condition", None), getattr(op, "fence", None), item)
         match op:
             case Set():
@@ -139,8 +196,82 @@ class KeyModel:
                 item.idle, item.last_access = op.idle_ttl_ms, self.clock
                 return True, ("touched", item.version)
             case Get():
-                return False, ("got", None if item is None else (item.value, item.version))
+                return self.get(op, item), ("got", None if item is None else (item.value, item.version))
         raise AssertionError(op)
+
+    def delete_range(self, op: DeleteRange) -> tuple[int, Any]:
+        self.check(None, op.fence, None)
+        limit = op.limit or 2000
+        hit = [
+            key
+            for key in sorted(self.items)
+            if self.living(key) is not None and op.start <= key and (not op.end or key < op.end)
+        ]
+        for key in hit[:limit]:
+            del self.items[key]
+            if self.batch_keys is not None:
+                self.batch_keys.add(key)
+        return bool(hit[:limit]), ("counted", bool(hit[:limit]))
+
+    def access(self, op: Accessed) -> tuple[int, Any]:
+        count = 0
+        for key in op.keys:
+            item = self.living(key)
+            if item is not None and item.idle:
+                before = item.due()
+                item.last_access = self.clock
+                count += item.due() > before
+        return 0, ("counted", count > 0)
+
+    def evict_or_decide(self, op: Evict | Txn) -> tuple[int, Any]:
+        if isinstance(op, Evict):
+            count = 0
+            for number, key in enumerate(op.keys):
+                item = self.living(key)
+                if item is not None and (not op.mod_revisions or op.mod_revisions[number] == item.mod):
+                    del self.items[key]
+                    count += 1
+            return count, ("counted", count > 0)
+        for compare in op.compares:
+            self.bury(compare.key)
+        succeeded = not op.held
+        for compare in op.compares:
+            try:
+                self.check(compare.condition, None, self.living(compare.key))
+            except Refused:
+                succeeded = False
+        answers = self.all_or_nothing(list(op.then_ops if succeeded else op.else_ops))
+        if isinstance(answers, tuple):
+            raise Refused("BATCH_ABORTED")
+        # Its revision is counted already.
+        return 0, ("decided", succeeded, answers)
+
+    def invalidate(self, tag: str) -> int:
+        """Each for itself: all items die. In a batch, those that it wrote itself are gone with it at once."""
+        count = 0
+        for key, item in list(self.items.items()):
+            if tag not in item.tags or tag in item.killed_by:
+                continue
+            count += 1
+            if self.batch_keys is not None and key in self.batch_keys:
+                del self.items[key]
+            else:
+                item.killed_by.add(tag)
+        if self.batch_keys is not None and tag in self.batch_tags:
+            # Something in the table has it, though the batch may have changed that.
+            self.batch_tags.remove(tag)
+            count += 1
+        return count
+
+    def get(self, op: Get, item: Item | None) -> bool:
+        """A read in the log is an access, and may be a counted one."""
+        if item is None or not (item.idle or item.reads):
+            return False
+        item.last_access = self.clock
+        if item.reads == 1:
+            del self.items[op.key]
+        item.reads = max(item.reads - 1, 0)
+        return True
 
     def check(self, condition: Condition | None, fence: object, item: Item | None) -> None:
         if fence is not None:
@@ -224,7 +355,8 @@ class KeyModel:
         value = str(total).encode()
         if item is None:
             hard = self.clock + op.ttl_ms if op.ttl_ms else 0
-            self.items[op.key] = Item(value, "", revision, revision, 1, hard, 0, self.clock, 0, ())
+            kind = "application/json"
+            self.items[op.key] = Item(value, kind, revision, revision, 1, hard, 0, self.clock, 0, ())
             return ("incremented", total, 1)
         item.value, item.mod, item.version, item.last_access = value, revision, item.version + 1, self.clock
         return ("incremented", total, item.version)

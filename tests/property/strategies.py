@@ -3,16 +3,29 @@
 from hypothesis import strategies as st
 
 from replcache.statemachine.commands import (
+    Accessed,
     Command,
+    Compare,
     Condition,
     Delete,
+    DeleteRange,
+    Evict,
     Fence,
     Get,
     Group,
+    GuardRemove,
+    GuardSet,
     Increment,
+    InvalidateTags,
+    LeaseGrant,
+    LeaseKeep,
+    LeaseRevoke,
     LockAcquire,
+    LockNote,
     LockRelease,
     LockRenew,
+    NamespaceRemove,
+    NamespaceSet,
     Op,
     SessionClose,
     SessionKeep,
@@ -20,6 +33,7 @@ from replcache.statemachine.commands import (
     Set,
     SetMany,
     Touch,
+    Txn,
     Update,
 )
 
@@ -97,11 +111,21 @@ increments = st.builds(
     st.one_of(st.none(), small_integers),
 )
 gets = st.builds(Get, keys)
-key_ops = st.one_of(sets, updates, deletes, touches, increments, gets)
+invalidations = st.builds(InvalidateTags, tags)
+key_ops = st.one_of(sets, updates, deletes, touches, increments, gets, invalidations)
 
 names = st.sampled_from(NAMES)
 owners = st.sampled_from(OWNERS)
-lock_ttls = st.sampled_from([1, 50, 64, 1000])
+lock_ttls = st.sampled_from([0, 1, 50, 64, 1000])
+lease_ids = st.sampled_from([0, 0, 0, 1, 2, 3, 5])
+lease_ops = st.one_of(
+    st.builds(LeaseGrant, st.sampled_from([1, 70, 1000])),
+    st.builds(LeaseGrant, st.sampled_from([1, 70, 1000])),
+    st.builds(LeaseKeep, lease_ids),
+    st.builds(LeaseRevoke, lease_ids),
+)
+leased_sets = st.builds(Set, keys, values, tags=tags, ttl_ms=ttls, lease_id=lease_ids)
+notes = st.builds(LockNote, names, owners, st.integers(0, 12), st.sampled_from(["", "ü"]))
 acquires = st.builds(
     LockAcquire,
     names,
@@ -111,16 +135,66 @@ acquires = st.builds(
     st.booleans(),
     st.sampled_from([1, 1, 1, 2, 3]),
     st.sampled_from(["", "note"]),
+    st.integers(0, 2),
+    lease_ids,
 )
 renews = st.builds(LockRenew, names, owners, st.integers(0, 12), lock_ttls)
-releases = st.builds(LockRelease, names, owners, st.integers(0, 12))
+releases = st.builds(LockRelease, names, owners, st.integers(0, 12), st.integers(0, 2))
 session_ids = st.integers(0, 8)
 session_ops = st.one_of(
     st.builds(SessionOpen, st.sampled_from([1, 100, 10_000])),
     st.builds(SessionKeep, session_ids),
     st.builds(SessionClose, session_ids),
 )
-ops: st.SearchStrategy[Op] = st.one_of(key_ops, acquires, renews, releases, session_ops)
+ranges = st.builds(DeleteRange, keys, st.one_of(st.just(b""), keys), st.sampled_from([0, 0, 1, 2]), fences)
+accesses = st.builds(Accessed, st.lists(keys, max_size=4).map(tuple))
+evictions = st.one_of(
+    st.builds(Evict, st.lists(keys, max_size=3).map(tuple), reason=st.sampled_from(["", "lru"])),
+    st.builds(lambda key, revision: Evict((key,), (revision,), "lfu"), keys, st.integers(0, 20)),
+)
+prefixes = st.sampled_from([b"", b"a", b"aa", b"b", b"\xff"])
+settings_ops = st.one_of(
+    st.builds(GuardSet, prefixes, st.sampled_from(["", "lock", "o*"])),
+    st.builds(GuardRemove, prefixes),
+    st.builds(
+        NamespaceSet,
+        st.sampled_from(["", "n", "m"]),
+        prefixes,
+        st.sampled_from([0, 300, 600, 2000]),
+        st.integers(0, 3),
+    ),
+    st.builds(NamespaceRemove, st.sampled_from(["n", "m"])),
+)
+compares = st.builds(Compare, keys, conditions.map(lambda condition: condition or Condition()))
+branch = st.lists(st.one_of(key_ops, ranges, leased_sets), max_size=3).map(tuple)
+modelled_branch = st.lists(st.one_of(key_ops, ranges), max_size=3).map(tuple)
+modelled_txns = st.builds(
+    Txn, st.lists(compares, max_size=2).map(tuple), st.just(()), modelled_branch, modelled_branch
+)
+# What the naive model knows.
+modelled_ops = st.one_of(key_ops, ranges, accesses, evictions, modelled_txns)
+txns = st.builds(
+    Txn,
+    st.lists(compares, max_size=2).map(tuple),
+    st.lists(st.builds(Fence, names, st.integers(0, 12)), max_size=1).map(tuple),
+    branch,
+    branch,
+)
+ops: st.SearchStrategy[Op] = st.one_of(
+    ranges,
+    accesses,
+    evictions,
+    settings_ops,
+    txns,
+    key_ops,
+    leased_sets,
+    acquires,
+    renews,
+    releases,
+    notes,
+    lease_ops,
+    session_ops,
+)
 
 
 @st.composite

@@ -35,7 +35,7 @@ def outcome(machine: StateMachine, index: int, payload: bytes) -> tuple[object, 
     return applied.group_results, list(expand(applied.events))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(entries, st.data())
 def test_a_restored_machine_goes_on_like_the_original(script: list, data: st.DataObject) -> None:
     """Results, events and digest are equal behind any cut; so is next_due_ms up to its allowed earliness."""

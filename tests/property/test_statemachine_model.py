@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from replcache.statemachine.commands import Command, Set, SetMany
-from replcache.statemachine.events import Event, EventKind
+from replcache.statemachine.events import Event, EventKind, TagEvent
 from replcache.statemachine.machine import StateMachine
 from replcache.statemachine.results import (
+    CountResult,
     DeleteResult,
     GetResult,
     IncrementResult,
@@ -18,11 +19,14 @@ from replcache.statemachine.results import (
     SetManyResult,
     SetResult,
     TouchResult,
+    TxnResult,
     UpdateResult,
 )
 from tests.helpers.machine import Driver
 from tests.property.key_model import KeyModel
-from tests.property.strategies import KEYS, columns, key_ops
+from tests.property.strategies import KEYS, columns, modelled_ops
+
+GONE = (EventKind.DELETE, EventKind.EXPIRE, EventKind.INVALIDATE, EventKind.EVICT)
 
 
 def plain(result: Any) -> Any:
@@ -40,6 +44,10 @@ def plain(result: Any) -> Any:
             return ("touched", result.version)
         case IncrementResult():
             return ("incremented", result.value, result.version)
+        case TxnResult():
+            return ("decided", result.succeeded, [plain(one) for one in result.results])
+        case CountResult():
+            return ("counted", result.count > 0)
         case GetResult():
             entry = result.entry
             return ("got", None if entry is None else (entry.value, entry.version))
@@ -56,19 +64,21 @@ class AgainstModel(RuleBasedStateMachine):
 
     def follow_events(self) -> None:
         for event in self.driver.events:
+            if isinstance(event, TagEvent):
+                continue
             assert isinstance(event, Event)
             if event.row is None:
-                assert event.kind in (EventKind.DELETE, EventKind.EXPIRE)
+                assert event.kind in GONE
                 del self.watched[event.key]
             else:
                 self.watched[event.key] = event.row[0]
 
-    @rule(ops=st.lists(key_ops, min_size=1, max_size=5))
+    @rule(ops=st.lists(modelled_ops, min_size=1, max_size=5))
     def each_for_itself(self, ops: list[Any]) -> None:
         assert [plain(result) for result in self.driver.do(*ops)] == self.model.each(ops)
         self.follow_events()
 
-    @rule(ops=st.lists(key_ops, min_size=1, max_size=5))
+    @rule(ops=st.lists(modelled_ops, min_size=1, max_size=5))
     def all_or_nothing(self, ops: list[Any]) -> None:
         revision = self.driver.machine.revision
         result = self.driver.atomic(*ops)
@@ -82,7 +92,6 @@ class AgainstModel(RuleBasedStateMachine):
         else:
             assert isinstance(result, tuple)
             assert [plain(one) for one in result] == expected
-            assert {event.revision for event in self.driver.events} <= {self.driver.machine.revision}
         self.follow_events()
 
     @rule(many=columns(), atomic=st.booleans())
@@ -94,6 +103,7 @@ class AgainstModel(RuleBasedStateMachine):
         for number, (key, value) in enumerate(zip(many.keys, many.values, strict=True)):
             revision = first if atomic else first + number
             item = self.model.items.get(key)
+            self.model.bury(key)
             op = Set(key, value, many.content_type, many.ttl_ms)
             versions.append(self.model.set(op, item, revision)[1])
             self.model.revision = revision
@@ -139,6 +149,11 @@ class AgainstModel(RuleBasedStateMachine):
         for prefix in (b"", b"a", b"b\x00", b"\xff"):
             expected = sorted(key for key in self.model.items if key.startswith(prefix))
             assert [key for key, _ in machine.scan(prefix, b"", 100)[0]] == expected
+        for tag in ("t1", "t2", "ü"):
+            expected = sorted(key for key, item in self.model.items.items() if tag in item.tags)
+            assert [key for key, _ in machine.find_page([tag], b"", 100)[0]] == expected
+        both = [key for key in sorted(stored) if {"t1", "t2"} <= set(self.model.items[key].tags)]
+        assert machine.find_page(["t1", "t2"], b"", 100) == ([(key, machine.peek(key)) for key in both], None)
         dues = [item.due() for item in self.model.items.values() if item.due()]
         next_due = machine.next_due_ms()
         if dues:
@@ -148,5 +163,5 @@ class AgainstModel(RuleBasedStateMachine):
             assert next_due is None
 
 
-AgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+AgainstModel.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
 TestAgainstModel = AgainstModel.TestCase

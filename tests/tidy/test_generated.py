@@ -1,31 +1,27 @@
 """Generated files are what their generators make today, and lists name all that there is."""
 
+import os
 import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.tidy.sources import ROOT
 
 
-def test_proto_stubs_are_up_to_date() -> None:
+@pytest.mark.parametrize("generator", ["proto/generate.py", "scripts/generate_docs.py"])
+def test_generated_files_are_up_to_date(generator: str) -> None:
     done = subprocess.run(
-        [sys.executable, "proto/generate.py", "--check"],
+        [sys.executable, generator, "--check"],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_sample_configuration_is_up_to_date() -> None:
-    from replcache.config import sample_toml
-
-    path = ROOT / "deploy" / "replcache.toml"
-    assert path.read_text(encoding="utf-8") == sample_toml(), (
-        "run: replcache config --sample > deploy/replcache.toml"
-    )
 
 
 def test_every_test_folder_belongs_to_a_stage_of_make_test() -> None:

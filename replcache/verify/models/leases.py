@@ -114,12 +114,14 @@ class FencedLock(Model):
         if operation.is_ok and granted is None:
             return state if holder is not None and holder != owner else ILLEGAL
         if holder == owner:
-            # The same owner asking again is the same request: the same token once more. (If its lease may be
-            # over and the token was not known, this may be a new grant; the old one allows all that it does.)
+            # The same owner asking again is the same request: the same token once more, the ttl starts anew
+            # (also a shorter one). If its lease may be over and the token was not known, this may be a new
+            # grant; the old one allows all that it does.
+            again_ns = self._expiry(operation, ttl_ms, floor_ns)
             if granted is None:
-                return (holder, token, False, *state[3:])
+                return (holder, token, False, again_ns, floor_ns, data)
             if granted == token if exact else granted >= token:
-                return (holder, granted, True, *state[3:])
+                return (holder, granted, True, again_ns, floor_ns, data)
         if holder is not None:
             if not self._may_be_over(state, operation):
                 return ILLEGAL if operation.is_ok else state
@@ -138,7 +140,7 @@ class FencedLock(Model):
             return self._not_held(state, operation, held)
         if not held:
             return ILLEGAL if operation.is_ok else state
-        expires_ns = max(state[3], self._expiry(operation, ttl_ms, state[4]))
+        expires_ns = self._expiry(operation, ttl_ms, state[4])
         return (owner, token or state[1], state[2] or token != 0, expires_ns, *state[4:])
 
     def _release(self, state: State, operation: Operation) -> State:

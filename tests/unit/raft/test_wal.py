@@ -1,27 +1,13 @@
 """The log in memory, its durability bookkeeping, recovery rules and segments, on a real file system."""
 
-import errno
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from replcache.errors import CorruptLog, StorageError
-from replcache.raft.disk import DiskFile, DiskFull, OpenMode, OsDisk, OsFile
+from replcache.errors import CorruptLog
+from replcache.raft.disk import OsDisk
 from replcache.raft.wal import Entry, Wal
-from replcache.raft.wal_format import (
-    ENTRY,
-    HARD_STATE,
-    SECTOR_BYTES,
-    SEGMENT_HEADER_BYTES,
-    TRUNCATE,
-    Record,
-    crc32c,
-    encode_record,
-    position_seed,
-    record_bytes,
-)
+from tests.helpers.sim_disk import SimDisk
 
 SMALL_SEGMENT = 4096
 
@@ -183,6 +169,26 @@ def test_compaction_deletes_whole_segments_only(tmp_path: Path) -> None:
     assert content(again) == expected
 
 
+def test_compaction_to_every_index_keeps_every_entry_behind_it() -> None:
+    """A segment goes when its last live entry is compacted, not one index too early and not one too late."""
+    counts = []
+    for floor in range(1, 61):
+        disk = SimDisk()
+        wal = Wal.open(disk, "/wal", segment_bytes=1024, allocate_bytes=1024)
+        wal.set_hard_state(1, None)
+        wal.append(entries(1, 60))
+        wal.sync()
+        wal.compact_to(floor)
+        wal.sync()
+        counts.append(len(disk.files()))
+        disk.power_cut_with([False] * disk.unsynced())
+        again = Wal.open(disk, "/wal", segment_bytes=1024, allocate_bytes=1024)
+        again.align_to_snapshot(floor, 1)
+        assert again.entries(floor + 1, 1 << 40, 1 << 40) == entries(floor + 1, 60 - floor)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] - counts[-1] == 7
+
+
 def test_a_segment_with_live_entries_is_kept_although_the_next_one_starts_lower(tmp_path: Path) -> None:
     """Entries 1..n in segment 1, cut to a few and continued in later segments: 1 still holds the few."""
     wal = open_wal(tmp_path, segment_bytes=SMALL_SEGMENT)
@@ -269,263 +275,3 @@ def test_align_to_snapshot_refuses_a_gap(tmp_path: Path) -> None:
     again = open_wal(tmp_path, segment_bytes=SMALL_SEGMENT)
     with pytest.raises(CorruptLog, match="the newest snapshot ends at 3"):
         again.align_to_snapshot(3, 1)
-
-
-def test_torn_tail_is_cut_and_reported(tmp_path: Path) -> None:
-    wal = filled(tmp_path, 10)
-    wal.close()
-    (path,) = segment_files(tmp_path)
-    size = record_bytes(20)
-    end = SEGMENT_HEADER_BYTES + record_bytes(2) + 10 * size
-    data = path.read_bytes()
-    path.write_bytes(data[: end - 30])
-    again = open_wal(tmp_path)
-    assert again.last_index == 9
-    assert again.report.torn_file == str(path)
-    assert again.report.torn_offset == end - size
-    assert again.report.torn_bytes == size - 30 - 9, "up to the last byte that is not zero: bytes of the term"
-    again.append(entries(10, 1))
-    again.sync()
-    again.close()
-    assert open_wal(tmp_path).report.torn_file == ""
-
-
-def test_cut_records_do_not_come_back_behind_new_ones(tmp_path: Path) -> None:
-    """Two records in one torn group, the first one lost: the second must not follow a new first."""
-    wal = filled(tmp_path, 2)
-    wal.append(entries(3, 2, size=1000))
-    wal.sync()
-    wal.close()
-    (path,) = segment_files(tmp_path)
-    start = SEGMENT_HEADER_BYTES + record_bytes(2) + 2 * record_bytes(20)
-    data = bytearray(path.read_bytes())
-    data[start + 100 : start + 100 + 2 * SECTOR_BYTES - (start + 100) % SECTOR_BYTES] = bytes(
-        2 * SECTOR_BYTES - (start + 100) % SECTOR_BYTES
-    )
-    path.write_bytes(data)
-    again = open_wal(tmp_path)
-    assert again.last_index == 2
-    again.append(entries(3, 1, size=1000))
-    again.sync()
-    again.close()
-    assert open_wal(tmp_path).last_index == 3
-
-
-@pytest.mark.parametrize("where", ["first", "middle", "last"])
-def test_flipped_bit_in_a_record_is_refused(tmp_path: Path, where: str) -> None:
-    """Also in the last one, which may have been acknowledged: a torn write leaves sectors of zeros."""
-    filled(tmp_path, 10).close()
-    (path,) = segment_files(tmp_path)
-    data = bytearray(path.read_bytes())
-    number = {"first": 0, "middle": 5, "last": 9}[where]
-    offset = SEGMENT_HEADER_BYTES + record_bytes(2) + number * record_bytes(20)
-    data[offset + 45] ^= 4
-    path.write_bytes(data)
-    with pytest.raises(CorruptLog) as caught:
-        open_wal(tmp_path)
-    assert str(path) in str(caught.value)
-    assert str(offset) in str(caught.value)
-    assert "learner" in str(caught.value)
-    assert caught.value.metadata["offset"] == str(offset)
-
-
-def test_zeroed_sector_before_a_later_write_is_refused(tmp_path: Path) -> None:
-    filled(tmp_path, 100).close()
-    (path,) = segment_files(tmp_path)
-    data = bytearray(path.read_bytes())
-    data[1024 : 1024 + SECTOR_BYTES] = bytes(SECTOR_BYTES)
-    path.write_bytes(data)
-    with pytest.raises(CorruptLog, match="later write"):
-        open_wal(tmp_path)
-
-
-def test_missing_or_foreign_segments_are_refused(tmp_path: Path) -> None:
-    filled(tmp_path, 400, segment_bytes=SMALL_SEGMENT).close()
-    files = segment_files(tmp_path)
-    saved = files[2].read_bytes()
-    files[2].unlink()
-    with pytest.raises(CorruptLog, match="missing"):
-        open_wal(tmp_path)
-    files[2].write_bytes(files[3].read_bytes())
-    with pytest.raises(CorruptLog, match="renamed or copied"):
-        open_wal(tmp_path)
-    files[2].write_bytes(saved[:2000])
-    with pytest.raises(CorruptLog, match="the log goes on"):
-        open_wal(tmp_path)
-    files[2].write_bytes(saved)
-    with pytest.raises(CorruptLog, match="incarnation"):
-        open_wal(tmp_path, owner=7)
-    assert open_wal(tmp_path).last_index == 400
-
-
-def test_segment_of_another_history_is_refused(tmp_path: Path) -> None:
-    """Same directory, same number, same sizes: an older copy of the file was put back."""
-    for name, vote in (("a", "n1"), ("b", "n2")):
-        wal = open_wal(tmp_path / name, segment_bytes=SMALL_SEGMENT)
-        wal.set_hard_state(1, vote)
-        wal.append(entries(1, 200))
-        wal.sync()
-        wal.close()
-    ours, theirs = segment_files(tmp_path / "a")[1], segment_files(tmp_path / "b")[1]
-    ours.write_bytes(theirs.read_bytes())
-    with pytest.raises(CorruptLog, match="does not continue"):
-        open_wal(tmp_path / "a", segment_bytes=SMALL_SEGMENT)
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        (ENTRY, 0, 5, 1, b"a gap"),
-        (ENTRY, 0, 4, 9, b"newer than the current term"),
-        (HARD_STATE, 0, 0, 0, b""),
-        (TRUNCATE, 0, 9, 1, b""),
-        (99, 0, 4, 1, b"unknown"),
-    ],
-)
-def test_record_with_good_checksum_that_does_not_fit_is_refused(tmp_path: Path, record: Record) -> None:
-    filled(tmp_path, 3).close()
-    (path,) = segment_files(tmp_path)
-    data = bytearray(path.read_bytes())
-    end = SEGMENT_HEADER_BYTES + record_bytes(2) + 3 * record_bytes(20)
-    encoded = b"".join(encode_record(position_seed(0, 1), end, 0, record))
-    data[end : end + len(encoded)] = encoded
-    path.write_bytes(data)
-    with pytest.raises(CorruptLog, match="does not fit"):
-        open_wal(tmp_path)
-
-
-def test_interrupted_roll_leaves_nothing_behind(tmp_path: Path) -> None:
-    filled(tmp_path, 3).close()
-    leftover = tmp_path / "wal" / "0000000000000002.wal.tmp"
-    leftover.write_bytes(b"half a header")
-    assert open_wal(tmp_path).last_index == 3
-    assert not leftover.exists()
-
-
-def test_log_of_a_newer_program_is_refused_without_advice_to_throw_it_away(tmp_path: Path) -> None:
-    filled(tmp_path, 3).close()
-    (path,) = segment_files(tmp_path)
-    data = bytearray(path.read_bytes())
-    data[8] = 2
-    data[SECTOR_BYTES - 4 : SECTOR_BYTES] = crc32c(bytes(data[: SECTOR_BYTES - 4])).to_bytes(4, "little")
-    path.write_bytes(data)
-    with pytest.raises(StorageError, match="version 2") as caught:
-        open_wal(tmp_path)
-    assert not isinstance(caught.value, CorruptLog)
-
-
-def test_missing_log_is_refused_when_it_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(CorruptLog, match="missing"):
-        open_wal(tmp_path, must_exist=True)
-
-
-class FailingFile(OsFile):
-    """Fails fdatasync or allocation on demand."""
-
-    def __init__(self, descriptor: int, failing: dict[str, int]) -> None:
-        super().__init__(descriptor)
-        self.failing = failing
-
-    def fdatasync(self) -> None:
-        if "sync" in self.failing:
-            raise OSError(self.failing["sync"], "injected")
-        super().fdatasync()
-
-    def allocate(self, offset: int, length: int) -> None:
-        if "allocate" in self.failing:
-            raise OSError(self.failing["allocate"], "injected")
-        super().allocate(offset, length)
-
-    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
-        if "write" in self.failing:
-            super().write(offset, [b"".join(buffers)[:100]])
-            raise OSError(self.failing["write"], "injected")
-        super().write(offset, buffers)
-
-
-class FailingDisk(OsDisk):
-    def __init__(self) -> None:
-        self.failing: dict[str, int] = {}
-
-    def open(self, path: str, mode: OpenMode) -> DiskFile:
-        flags = {"read": os.O_RDONLY, "append": os.O_RDWR, "create": os.O_RDWR | os.O_CREAT | os.O_TRUNC}
-        return FailingFile(os.open(path, flags[mode], 0o600), self.failing)
-
-
-@pytest.mark.parametrize("where", ["allocate", "write"])
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_full_disk_keeps_the_group_and_goes_on_when_there_is_room(
-    tmp_path: Path, where: str, error: int
-) -> None:
-    disk = FailingDisk()
-    wal = Wal.open(disk, str(tmp_path / "wal"), segment_bytes=SMALL_SEGMENT)
-    wal.set_hard_state(1, None)
-    wal.append(entries(1, 3))
-    wal.sync()
-    disk.failing[where] = error
-    lsn = wal.append(entries(4, 200))
-    for _ in range(3):
-        with pytest.raises(DiskFull):
-            wal.sync()
-        assert wal.disk_full
-        assert wal.durable_lsn < lsn
-    middle = wal.durable_index
-    assert middle < 203, "what does not fit the allocated room is not durable"
-    disk.failing.clear()
-    wal.append(entries(204, 2))
-    wal.sync()
-    assert not wal.disk_full
-    assert wal.durable_index == 205
-    expected = content(wal)
-    wal.close()
-    assert content(open_wal(tmp_path, segment_bytes=SMALL_SEGMENT)) == expected
-
-
-@pytest.mark.parametrize(
-    ("where", "error"),
-    [("sync", errno.EIO), ("sync", errno.ENOSPC), ("write", errno.EIO), ("allocate", errno.EROFS)],
-)
-def test_disk_failure_is_final(tmp_path: Path, where: str, error: int) -> None:
-    """fsyncgate: a second fsync would report success for pages that are lost."""
-    disk = FailingDisk()
-    wal = Wal.open(disk, str(tmp_path / "wal"), segment_bytes=SMALL_SEGMENT)
-    wal.set_hard_state(1, None)
-    wal.sync()
-    durable = wal.durable_lsn
-    disk.failing[where] = error
-    wal.append(entries(1, 100))
-    with pytest.raises(StorageError) as caught:
-        wal.sync()
-    assert not isinstance(caught.value, DiskFull)
-    disk.failing.clear()
-    wal.append(entries(101, 1))
-    with pytest.raises(StorageError, match="must stop"):
-        wal.sync()
-    assert wal.durable_lsn == durable
-    assert wal.durable_index == 0
-
-
-def test_full_disk_is_relieved_by_compaction(tmp_path: Path) -> None:
-    """Old segments go although newer records can't be written: otherwise a full disk would stay full."""
-    disk = FailingDisk()
-    wal = Wal.open(disk, str(tmp_path / "wal"), segment_bytes=SMALL_SEGMENT)
-    wal.set_hard_state(1, None)
-    wal.append(entries(1, 400))
-    wal.sync()
-    many = len(segment_files(tmp_path))
-    disk.failing["allocate"] = errno.ENOSPC
-    wal.append(entries(401, 100))
-    with pytest.raises(DiskFull):
-        wal.sync()
-    wal.compact_to(300)
-    with pytest.raises(DiskFull):
-        wal.sync()
-    assert len(segment_files(tmp_path)) < many
-    disk.failing.clear()
-    wal.sync()
-    expected = content(wal)
-    wal.close()
-    again = open_wal(tmp_path, segment_bytes=SMALL_SEGMENT)
-    again.align_to_snapshot(300, 1)
-    again.compact_to(300)
-    assert content(again) == expected

@@ -1,0 +1,48 @@
+"""POST /fault: cuts peer links and spoils the disk of this node, for fault drills (config: fault_injection).
+
+The body is a JSON object; what it names is set, the rest stays:
+    {"block": [["n2", "out"], ...]}     the whole list of cut links (peer, "in" | "out" | "both"); [] heals
+    {"sync_delay_s": 0.2, "fail_syncs": 1, "is_full": true}     see raft/fault_disk.py
+"""
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from replcache.raft.fault_disk import DiskFaults
+from replcache.raft.node import RaftNode
+
+_DISK_FIELDS = {"sync_delay_s": float, "fail_syncs": int, "is_full": bool}
+
+
+class FaultPage:
+    """The handler of POST /fault."""
+
+    def __init__(self, node: RaftNode, disk: DiskFaults) -> None:
+        self._node = node
+        self._disk = disk
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        try:
+            wanted = json.loads(await request.text())
+            self._apply(wanted)
+        except (ValueError, TypeError, AttributeError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response({"ok": True})
+
+    def _apply(self, wanted: dict[str, Any]) -> None:
+        unknown = set(wanted) - {"block", *_DISK_FIELDS}
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        for name, kind in _DISK_FIELDS.items():
+            if name in wanted:
+                setattr(self._disk, name, kind(wanted[name]))
+        if "block" in wanted:
+            transport = self._node.transport
+            for member in self._node.config.members:
+                transport.unblock(member.name)
+            for peer, direction in wanted["block"]:
+                if direction not in ("in", "out", "both"):
+                    raise ValueError(f"direction {direction!r} is not in, out or both")
+                transport.block(peer, direction)

@@ -1,0 +1,44 @@
+"""Help texts: every command is listed, explains itself, and the exit codes are said."""
+
+import pytest
+import typer.testing
+
+from replcache.cli.main import app
+
+COMMANDS = [
+    *("serve", "config", "version"),
+    *("get", "set", "update", "incr", "del", "touch", "scan"),
+    *("lock", "locks", "status", "members", "transfer", "cluster", "certs"),
+]
+CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
+
+
+def output_of(*arguments: str) -> str:
+    result = typer.testing.CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_lists_every_command_and_the_exit_codes() -> None:
+    text = output_of("--help")
+    for name in COMMANDS:
+        assert f" {name} " in text
+    for code in range(9):
+        assert f" {code} " in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_explains_itself(name: str) -> None:
+    text = output_of(name, "--help")
+    assert "Usage: " in text
+    assert len(text.splitlines()) > 5
+
+
+@pytest.mark.parametrize("name", CLUSTER_COMMANDS)
+def test_cluster_command_explains_itself(name: str) -> None:
+    assert "--directory" in output_of("cluster", name, "--help")
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("serve", "lock", "cluster")])
+def test_what_prints_data_prints_json_too(name: str) -> None:
+    assert "--json" in output_of(name, "--help")

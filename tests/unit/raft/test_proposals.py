@@ -1,0 +1,48 @@
+"""The three endings of a proposal: what `abandon` may call certain."""
+
+from replcache.errors import NoLeader, OutcomeUnknown
+from replcache.raft.proposals import Proposals
+from replcache.statemachine.commands import Command, Set
+
+
+def proposals() -> Proposals:
+    return Proposals("n1/1", 1, bytes_max=10**6, group_bytes_max=10**6)
+
+
+def command(number: int) -> Command:
+    return Command(ops=(Set(b"k%d" % number, b"v"),))
+
+
+def test_command_that_was_never_sent_is_certainly_not_applied() -> None:
+    table = proposals()
+    proposal = table.submit(command(1), 64, lambda outcome: None)
+    table.form_groups()
+    assert isinstance(proposal.abandon(), NoLeader)
+    assert table.take_unsent(1, 0.0) == []
+
+
+def test_command_in_a_group_that_others_wait_for_is_not_certain() -> None:
+    """The group is sent later because of the others, and this command is executed with them."""
+    table = proposals()
+    impatient = table.submit(command(1), 64, lambda outcome: None)
+    table.submit(command(2), 64, lambda outcome: None)
+    table.form_groups()
+    assert isinstance(impatient.abandon(), OutcomeUnknown)
+    assert len(table.take_unsent(1, 0.0)) == 1
+
+
+def test_command_whose_every_copy_was_refused_is_certainly_not_applied() -> None:
+    table = proposals()
+    proposal = table.submit(command(1), 64, lambda outcome: None)
+    table.form_groups()
+    ((sequence, attempt, _),) = table.take_unsent(1, 0.0)
+    table.refused(sequence, attempt)
+    assert isinstance(proposal.abandon(), NoLeader)
+
+
+def test_command_with_a_copy_under_way_is_not_certain() -> None:
+    table = proposals()
+    proposal = table.submit(command(1), 64, lambda outcome: None)
+    table.form_groups()
+    table.take_unsent(1, 0.0)
+    assert isinstance(proposal.abandon(), OutcomeUnknown)
