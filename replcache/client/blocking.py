@@ -62,7 +62,11 @@ class Client(WatchCalls, BaseClient):
         if not self._bridge.is_running:
             if self._bridge.is_forked or self._bridge.is_closed:
                 raise ClientClosed("the client is closed, or was made before os.fork()")
-            self._bridge.start(self._core.start)
+            self._bridge.start(self._start)
+
+    def _start(self) -> None:
+        self._core.start()
+        self._bridge.on_gathering = self._core.pipeline.gather
 
     def _call(self, function: Callable[..., None], args: tuple[Any, ...], timeout_s: float) -> Any:
         if not self._bridge.is_running:
