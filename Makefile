@@ -94,6 +94,24 @@ lint: $(DEVELOPMENT) ## ruff, mypy, import layers, generated code
 	$(PY) proto/generate.py --check
 	PYTHONPATH=. $(PY) scripts/generate_docs.py --check
 
+## --- longer runs, on demand ---
+
+SEED ?=
+DURATION ?= 60
+SEEDS ?= 1000
+ROUNDS ?= 3
+
+chaos: $(DEVELOPMENT) ## workloads under a nemesis on real processes (SEED=n DURATION=s); report in .chaos/
+	$(PY) -m tests.fault.chaos --seconds $(DURATION) $(if $(SEED),--seed $(SEED))
+
+simulate: $(DEVELOPMENT) ## whole clusters on virtual time (SEEDS=n)
+	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run --seeds $(SEEDS) --jobs 2
+
+bench: $(DEVELOPMENT) ## beside etcd and Redis in one run (ROUNDS=n); installs them on Debian when missing
+	@scripts/install_rivals.sh
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(PY) -m benchmarks.versus --rounds $(ROUNDS)
+
 format: $(DEVELOPMENT) ## rewrite the code in the common format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .

@@ -11,8 +11,14 @@ from replcache.statemachine.commands import (
     Command,
     Delete,
     Get,
+    GuardSet,
     Increment,
+    InvalidateTags,
+    LeaseGrant,
+    LeaseKeep,
     LockAcquire,
+    LockNote,
+    LockRelease,
     SessionOpen,
     Set,
     SetMany,
@@ -72,24 +78,53 @@ def test_chunk_borders_mean_nothing(rng: random.Random) -> None:
 
 
 def change_a_lot(driver: Driver, rng: random.Random) -> None:
+    """Everything that a snapshot holds: rows, locks, leases, sessions, request ids, settings."""
     existing = [key for key, _ in driver.machine.scan(b"", b"", 4000)[0]]
     keys = [rng.choice(existing) for _ in range(50)] + [b"new:%d" % rng.randrange(1000) for _ in range(50)]
     driver.run(Command(set_many=SetMany(keys, [b"changed"] * 100)))
     driver.do(
-        *(Delete(rng.choice(existing)) for _ in range(50)), Set(b"aaa", b"first"), LockAcquire("x", b"y", 9)
+        *(Delete(rng.choice(existing)) for _ in range(50)),
+        Set(b"aaa", b"first"),
+        InvalidateTags(("a",)),
+        GuardSet(b"guarded/", f"l{rng.randrange(9)}"),
+        LeaseGrant(700),
+        *(LeaseKeep(lease_id) for lease_id in list(driver.machine.leases.leases)[:3]),
     )
+    for _ in range(8):
+        name, owner = rng.choice("lspxyz"), rng.choice([b"o1", b"o2", b"o3", b"o4"])
+        token = driver.machine.held_token(name, owner)
+        driver.do(
+            LockAcquire(name, owner, 300, 500, rng.random() < 0.5),
+            LockNote(name, owner, token, "changed"),
+            LockRelease(rng.choice("lspxyz"), owner),
+        )
+    sessions = list(driver.machine.replies.sessions)
+    for _ in range(8):
+        session = rng.choice(sessions) if sessions else 0
+        sequence = rng.randrange(1, 30)
+        driver.run(
+            Command((Increment(b"n", 1),), None, False, session, sequence, rng.randrange(sequence)),
+            Command((SessionOpen(rng.choice([500, 60_000])),)),
+            Command((Get(b"n"),), request_id=b"%d" % rng.randrange(50)),
+        )
     driver.atomic(Set(rng.choice(existing), b"atomic"), Delete(rng.choice(existing)))
-    driver.pass_ms(300)
+    driver.pass_ms(rng.choice([300, 300, 700_000]))
 
 
 def test_the_stream_is_the_state_at_its_beginning(rng: random.Random) -> None:
     """Changes of every kind between every two small chunks."""
     driver = filled(rng)
+    driver.run(*(Command((SessionOpen(60_000),)) for _ in range(5)))
+    for session in driver.machine.replies.sessions:
+        driver.run(
+            *(Command((Increment(b"n", 1),), None, False, session, number, 0) for number in range(1, 9))
+        )
+    driver.do(*(LeaseGrant(1000) for _ in range(5)))
     expected = b"".join(driver.machine.begin_snapshot().chunks())
     view = driver.machine.begin_snapshot()
     index = driver.machine.applied_index
     collected = bytearray()
-    for chunk in view.chunks(40_000):
+    for chunk in view.chunks(10_000):
         collected += chunk
         change_a_lot(driver, rng)
     assert bytes(collected) == expected
