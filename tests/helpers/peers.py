@@ -11,8 +11,8 @@ from pathlib import Path
 
 import trustme
 
-from replcache.clock import SystemClock
-from replcache.raft.messages import Hello, Message
+from replcache.clock import Clock, SystemClock
+from replcache.raft.messages import Append, Hello, Message, WireEntry
 from replcache.raft.peer_codec import decode, encode
 from replcache.raft.peer_framing import frame_header
 from replcache.raft.peer_listener import parse_address
@@ -20,6 +20,19 @@ from replcache.raft.peers import PeerCallbacks, PeerLimits, PeerTransport, TlsCo
 from tests.helpers.wait import async_wait_until, scaled
 
 CLUSTER = b"test cluster"
+
+
+class JumpingClock:
+    """The real clock plus jumps: as if this process had stood still for that long."""
+
+    def __init__(self) -> None:
+        self._jumped_s = 0.0
+
+    def now(self) -> float:
+        return SystemClock().now() + self._jumped_s
+
+    def jump(self, seconds: float) -> None:
+        self._jumped_s += seconds
 
 
 @dataclass
@@ -61,6 +74,7 @@ def make_node(
     tls: TlsConfig | None = None,
     limits: PeerLimits | None = None,
     fault_injection: bool = False,
+    clock: Clock | None = None,
 ) -> RecordingNode:
     """A node that is not started yet."""
     happened: list[tuple[str, str, Hello | None]] = []
@@ -85,13 +99,16 @@ def make_node(
             on_disconnected=lambda peer: happened.append(("disconnected", peer, None)),
             on_accepted=lambda peer, hello, epoch: happened.append(("accepted", peer, hello)),
         ),
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         rng=rng,
         tls=tls,
         limits=limits,
         fault_injection=fault_injection,
     )
     return RecordingNode(transport, received, happened, fatal)
+
+
+Pair = tuple[RecordingNode, RecordingNode]
 
 
 class Certificates:
@@ -228,3 +245,18 @@ async def start_pair(first: RecordingNode, second: RecordingNode, names: tuple[s
         what=f"{names} connected",
         describe=lambda: (first.counters, second.counters),
     )
+
+
+def append_of(size: int, sequence: int = 0) -> Append:
+    """An Append whose encoded form has exactly `size` bytes."""
+    message = Append(term=1, sequence=sequence, entries=(WireEntry(1, 0, bytes(size)),))
+    return Append(
+        term=1, sequence=sequence, entries=(WireEntry(1, 0, bytes(2 * size - len(encode(message)))),)
+    )
+
+
+async def silent_after_hello(peer: RawPeer) -> None:
+    """Says Hello as n2 and then neither reads nor answers."""
+    await peer.receive()
+    peer.send(hello_of("n2", "n1"))
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
