@@ -95,7 +95,9 @@ class SnapshotJobs:
             return
         entries = engine.applied_index - self._last_index
         size = self._node.storage.wal.bytes_written - self._bytes_at_last
-        if entries >= config.snapshot_after_entries or size >= config.snapshot_after_bytes:
+        last_size = self._newest.size if self._newest is not None else 0
+        is_much = size >= max(config.snapshot_after_bytes, last_size)
+        if is_much or entries >= config.snapshot_after_entries:
             self.take()
 
     def take(self) -> None:
@@ -121,6 +123,8 @@ class SnapshotJobs:
             log.error("snapshot_failed_disk_full", index=index, error=str(error))
             return
         finally:
+            # Not read to its end after an error: until it is closed the machine keeps every old row.
+            view.close()
             self._is_busy = False
             self._last_index = max(self._last_index, index)
         if written is None:

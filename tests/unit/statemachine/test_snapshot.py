@@ -16,9 +16,14 @@ from replcache.statemachine.commands import (
     InvalidateTags,
     LeaseGrant,
     LeaseKeep,
+    LeaseRevoke,
     LockAcquire,
     LockNote,
     LockRelease,
+    LockRenew,
+    Op,
+    SessionClose,
+    SessionKeep,
     SessionOpen,
     Set,
     SetMany,
@@ -203,3 +208,49 @@ def test_the_history_of_a_restored_machine_starts_behind_its_revision(rng: rando
     assert restored.oldest_revision() == machine.revision + 1
     assert restored.events_since(machine.revision, 10) is None
     assert restored.events_since(machine.revision + 1, 10) == []
+
+
+SINGLE_CHANGES: list[tuple[str, Op | int]] = [
+    ("a waiter comes", LockAcquire("l", b"new", 50, 50)),
+    ("a waiter asks again", LockAcquire("l", b"o2", 50, 50)),
+    ("a waiter goes", LockRelease("l", b"o2")),
+    ("a waiter's time is over", 7000),
+    ("a holder asks again", LockAcquire("p", b"o4", 77, permits=3)),
+    ("a holder renews", LockRenew("p", b"o4", 5, 77)),
+    ("a holder changes its note", LockNote("p", b"o4", 5, "x")),
+    ("a holder releases", LockRelease("p", b"o4")),
+    ("a holder releases to a waiter", LockRelease("l", b"o1")),
+    ("a holder comes", LockAcquire("p", b"new", 50, permits=3)),
+    ("a holder's time is over", 9000),
+    ("a lease is kept", LeaseKeep(1)),
+    ("a lease ends", LeaseRevoke(1)),
+    ("a lease comes", LeaseGrant(5)),
+    ("a session is kept", SessionKeep(2)),
+    ("a session is closed", SessionClose(2)),
+    ("a session comes", SessionOpen(5)),
+    ("everything's time is over", 10_000_000),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), SINGLE_CHANGES, ids=[name for name, _ in SINGLE_CHANGES])
+def test_a_single_change_is_not_in_a_snapshot_that_began_before(name: str, change: Op | int) -> None:
+    driver = Driver()
+    driver.do(
+        LeaseGrant(100_000),
+        SessionOpen(100_000),
+        LockAcquire("l", b"o1", 9000),
+        LockAcquire("l", b"o2", 9000, 7000),
+        LockAcquire("p", b"o4", 9000, permits=3),
+        LockAcquire("m", b"o5", 0, lease_id=1),
+        Set(b"k", b"", lease_id=1, tags=("t",)),
+    )
+    driver.run(Command((Get(b"k"),), None, False, 2, 1, 0), Command((Get(b"k"),), request_id=b"r"))
+    driver.pass_ms(10)
+    expected, view = driver.machine.digest(), driver.machine.begin_snapshot()
+    if isinstance(change, int):
+        driver.pass_ms(change)
+    else:
+        driver.one(change)
+    driver.run(Command((Get(b"k"),), None, False, 2, 5, 3))
+    assert view.digest() == expected
+    assert driver.machine.digest() != expected
