@@ -76,6 +76,16 @@ test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
 	$(if $(STAGE_PROCESSES),$(PYTEST) $(STAGE_PROCESSES))
 
+## --- longer runs; ARGS="--help" shows their options ---
+
+simulate: $(DEVELOPMENT) ## seeded clusters on virtual time with faults (ARGS="--seeds 1000 --jobs 2")
+	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run $(ARGS)
+
+bench: $(DEVELOPMENT) ## beside other systems on this machine, as far as they are installed
+	PYTHONPATH=. $(PY) -m benchmarks.versus $(ARGS)
+
+## --- code ---
+
 lint: $(DEVELOPMENT) ## ruff, mypy, import layers, generated code
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -99,4 +109,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes lint format proto generate clean
+	test-processes simulate bench lint format proto generate clean

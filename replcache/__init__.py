@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from replcache.client.types import DeleteResult as DeleteResult
     from replcache.client.types import Entry as Entry
     from replcache.client.types import SetResult as SetResult
+    from replcache.client.watch import WatchEvent as WatchEvent
+    from replcache.client.watch import WatchKind as WatchKind
     from replcache.errors import ReplcacheError as ReplcacheError
 
 _EXPORTS = {
@@ -36,6 +38,8 @@ _EXPORTS = {
     "Lock": "replcache.client.blocking",
     "ReplcacheError": "replcache.errors",
     "SetResult": "replcache.client.types",
+    "WatchEvent": "replcache.client.watch",
+    "WatchKind": "replcache.client.watch",
     "errors": "replcache.errors",
 }
 

@@ -54,6 +54,8 @@ APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64
 SNAPSHOT_CHUNK_BYTES = 512 * 1024
 WAL_SEGMENT_BYTES = 64 * 1024 * 1024
+# A full disk is asked again this often whether there is room for the log.
+DISK_FULL_RETRY_S = 0.2
 # Log entries kept behind a snapshot, so that a node that was away briefly needs no snapshot.
 LOG_KEPT_ENTRIES = 10_000
 SNAPSHOT_AFTER_BYTES = 256 * 1024 * 1024

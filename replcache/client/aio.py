@@ -22,6 +22,7 @@ from replcache.client.types import (
     LockView,
     SetResult,
 )
+from replcache.client.watch_calls import AsyncWatchCalls
 from replcache.errors import (
     ConditionFailed,
     DeadlineExceeded,
@@ -34,7 +35,7 @@ from replcache.pb.v1 import cache_pb2, lock_pb2
 K = TypeVar("K", str, bytes)
 
 
-class AsyncClient(AsyncClusterCalls):
+class AsyncClient(AsyncWatchCalls, AsyncClusterCalls):
     """A client of a replcache cluster for asyncio.
 
     Made without any I/O; the first call connects and binds the object to the running event loop. One object

@@ -29,13 +29,14 @@ from replcache.client.types import (
     SetResult,
     StateHash,
 )
+from replcache.client.watch_calls import WatchCalls
 from replcache.constants import CLIENT_CLOSE_TIMEOUT_S
 from replcache.errors import ClientClosed, ConditionFailed, DeadlineExceeded, InvalidRequest, NotFound
 
 K = TypeVar("K", str, bytes)
 
 
-class Client(BaseClient):
+class Client(WatchCalls, BaseClient):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:
@@ -61,7 +62,11 @@ class Client(BaseClient):
         if not self._bridge.is_running:
             if self._bridge.is_forked or self._bridge.is_closed:
                 raise ClientClosed("the client is closed, or was made before os.fork()")
-            self._bridge.start(self._core.start)
+            self._bridge.start(self._start)
+
+    def _start(self) -> None:
+        self._core.start()
+        self._bridge.on_gathering = self._core.pipeline.gather
 
     def _call(self, function: Callable[..., None], args: tuple[Any, ...], timeout_s: float) -> Any:
         if not self._bridge.is_running:

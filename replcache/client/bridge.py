@@ -19,6 +19,8 @@ from replcache.errors import ClientClosed
 # A call ends by itself at its deadline; the wait ends a little later even if the loop is dead.
 _GRACE_S = 5.0
 _LINGER_S = 0.02
+# Turns of the loop without a new call after which no more are expected: some tens of microseconds.
+_QUIET_TURNS_MAX = 4
 
 
 class ThreadWaiter:
@@ -66,6 +68,22 @@ class ThreadWaiter:
         return result
 
 
+class BridgeWaiter(ThreadWaiter):
+    """The waiter of a thread's plain calls: tells the bridge that the thread may soon be back."""
+
+    __slots__ = ("_bridge",)
+
+    def __init__(self, bridge: "Bridge") -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def set_result(self, result: Any) -> None:
+        self._bridge.expected += 1
+        self._result = result
+        self._is_done = True
+        self._lock.release()
+
+
 _bridges: "weakref.WeakSet[Bridge]" = weakref.WeakSet()
 
 
@@ -84,6 +102,13 @@ class Bridge:
         self.is_forked = False
         self._calls: deque[tuple[Callable[..., None], tuple[Any, ...], ThreadWaiter]] = deque()
         self._is_waking = False
+        # Answers given to threads that have not come back yet with another call; a guess, since a thread
+        # may do something else, which is why looking for them is bounded by _QUIET_TURNS_MAX.
+        self.expected = 0
+        self._quiet_turns = 0
+        self._is_gathering = False
+        # Told on the loop when messages should wait (True) and when they should go (False).
+        self.on_gathering: Callable[[bool], None] | None = None
         self._local = threading.local()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -103,14 +128,16 @@ class Bridge:
                 return
             self._loop = _new_loop()
             self._tasks = TaskOwner()
+            # First in the queue, so that no call of another thread is run before it.
+            waiter = ThreadWaiter()
+            self._put(_call_in_loop, (on_loop, waiter), waiter)
             thread = threading.Thread(target=self._run, args=(self._loop,), name="replcache", daemon=True)
             thread.start()
             self._thread = thread
             _bridges.add(self)
-        waiter = ThreadWaiter()
-        self._put(_call_in_loop, (on_loop, waiter), waiter)
-        waiter.wait(_GRACE_S)
         try:
+            if not waiter.wait(_GRACE_S):
+                raise ClientClosed("the client's event loop did not start")
             waiter.take()
         except BaseException:
             self.close(None)
@@ -159,8 +186,9 @@ class Bridge:
         try:
             waiter: ThreadWaiter = local.waiter
         except AttributeError:
-            waiter = local.waiter = ThreadWaiter()
+            waiter = local.waiter = BridgeWaiter(self)
         self._check()
+        self.expected -= 1
         calls = self._calls
         calls.append((function, (*args, waiter), waiter))
         if not self._is_waking:
@@ -223,15 +251,44 @@ class Bridge:
     # --- on the loop ---
 
     def _drain(self) -> None:
-        # Before taking: a call that is put after the last look wakes the loop again.
-        self._is_waking = False
+        """Takes the calls that are there; while threads that just got their answers keep coming back with
+        new ones, looks again in the next turns before anything is sent, so that they share a message.
+
+        Threads run one at a time (the GIL): without this the first of them would leave in a message of its
+        own, and all the others would wait for its answer.
+        """
         calls = self._calls
+        came = bool(calls)
         while calls:
-            function, args, waiter = calls.popleft()
-            try:
-                function(*args)
-            except Exception as err:  # noqa: BLE001  # the boundary between two threads, as in _answer
-                waiter.set_exception(err)
+            self._take_one(*calls.popleft())
+        if came:
+            self._quiet_turns = 0
+        else:
+            self._quiet_turns += 1
+        if self.expected > 0 and self._quiet_turns < _QUIET_TURNS_MAX:
+            assert self._loop is not None
+            self._set_gathering(True)
+            self._loop.call_soon(self._drain)
+            return
+        self.expected = 0
+        self._quiet_turns = 0
+        # Before the last look: a call that is put after it wakes the loop again.
+        self._is_waking = False
+        while calls:
+            self._take_one(*calls.popleft())
+        self._set_gathering(False)
+
+    def _take_one(self, function: Callable[..., None], args: tuple[Any, ...], waiter: ThreadWaiter) -> None:
+        try:
+            function(*args)
+        except Exception as err:  # noqa: BLE001  # the boundary between two threads, as in _answer
+            waiter.set_exception(err)
+
+    def _set_gathering(self, is_gathering: bool) -> None:
+        if self._is_gathering != is_gathering:
+            self._is_gathering = is_gathering
+            if self.on_gathering is not None:
+                self.on_gathering(is_gathering)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], waiter: ThreadWaiter) -> None:
         assert self._tasks is not None

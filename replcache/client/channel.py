@@ -11,6 +11,7 @@ from replcache.pb.v1.cache_pb2_grpc import CacheStub
 from replcache.pb.v1.cluster_pb2_grpc import ClusterStub
 from replcache.pb.v1.lock_pb2_grpc import LockStub
 from replcache.pb.v1.session_pb2_grpc import SessionStub
+from replcache.pb.v1.watch_pb2_grpc import WatchStub
 
 _RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 # How long one attempt to connect may take, and how long the next one waits at most. grpcio's own defaults
@@ -80,6 +81,7 @@ class Connection:
         self.lock = LockStub(self.channel)  # type: ignore[no-untyped-call]
         self.session = SessionStub(self.channel)  # type: ignore[no-untyped-call]
         self.cluster = ClusterStub(self.channel)  # type: ignore[no-untyped-call]
+        self.watch = WatchStub(self.channel)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         await self.channel.close(None)

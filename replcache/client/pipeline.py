@@ -129,6 +129,8 @@ class Lane:
 
     def _flush(self) -> None:
         self._flush_scheduled = False
+        if self._pipeline.is_gathering:
+            return
         while self.queue and self.in_flight < CLIENT_MESSAGES_IN_FLIGHT_MAX and self._paused is None:
             batch = self.queue[0]
             if batch.is_done or (not batch.attempts and batch.is_abandoned):
@@ -236,6 +238,15 @@ class Pipeline:
         self._next_id = 1
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self.is_gathering = False
+
+    def gather(self, is_gathering: bool) -> None:
+        """More calls are about to come: nothing is sent until this is called with False."""
+        self.is_gathering = is_gathering
+        if not is_gathering:
+            for lane in self.lanes:
+                if lane.queue:
+                    lane.schedule_flush()
 
     # --- sending ---
 

@@ -6,7 +6,7 @@ failed has lost what it was asked to sync, and says OK when asked again (which n
 
 import errno
 import os
-import time
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ class FaultyFile(OsFile):
 
     def fdatasync(self) -> None:
         if self._faults.sync_delay_s:
-            time.sleep(self._faults.sync_delay_s)
+            threading.Event().wait(self._faults.sync_delay_s)
         if self._faults.fail_syncs > 0:
             self._faults.fail_syncs -= 1
             raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -102,6 +102,7 @@ class RaftNode:
         self._fresh_at = float("-inf")
         self._is_pump_scheduled = False
         self._is_closed = False
+        self._full_until = float("-inf")
         self._started_at = 0.0
         self.halted = ""
         self.fsync_seconds = 0.0
@@ -253,6 +254,8 @@ class RaftNode:
         self.kick()
 
     def _start_sync(self) -> None:
+        if self.storage.wal.disk_full and self.clock.now() < self._full_until:
+            return  # the next tick after that tries again
         job = self.storage.wal.take_sync_job()
         if job is None:
             return
@@ -272,6 +275,7 @@ class RaftNode:
             was_full = self.storage.wal.disk_full
             self.storage.wal.complete(job)
             is_full = self.storage.wal.disk_full
+            self._full_until = self.clock.now() + c.DISK_FULL_RETRY_S
             if is_full != was_full:
                 log.error("disk_full" if is_full else "disk_has_room_again", node=self.config.name)
             self.engine.on_durable()

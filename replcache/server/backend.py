@@ -61,12 +61,12 @@ class Backend:
             Refused: the whole command was refused; nothing changed.
             NotApplied, OutcomeUnknown: see RaftPort.propose.
         """
-        gauge = self.metrics.proposals_in_flight
-        gauge.inc()
+        metrics = self.metrics
+        metrics.proposals_in_flight += 1
         try:
             result = await self.port.propose(command, deadline.work)
         finally:
-            gauge.dec()
+            metrics.proposals_in_flight -= 1
         if type(result) is Refusal:
             raise refusal_error(result)
         return result  # type: ignore[return-value]  # mypy does not narrow by `type(x) is`

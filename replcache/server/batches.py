@@ -74,7 +74,7 @@ class Batches:
         assert type(result) is SetManyResult
         revision = result.first_revision if request.atomic else result.first_revision + len(keys) - 1
         metrics = self._backend.metrics
-        metrics.keys_written.inc(len(keys))
+        metrics.keys_written += len(keys)
         metrics.batch_operations.observe(len(keys))
         return cache_pb2.BatchResponse(
             header=self._backend.header(revision),
@@ -117,7 +117,7 @@ class Batches:
             # The honest answer: it is done, only the reply can't be sent.
             error.may_have_executed = True
             raise error
-        self._backend.metrics.keys_written.inc(len(ops) - len(keys))
+        self._backend.metrics.keys_written += len(ops) - len(keys)
         machine = self._backend.machine
         revision = convert.newest_revision(results) or machine.revision
         return cache_pb2.BatchResponse(

@@ -144,7 +144,7 @@ class CacheService:
 
     async def _write(self, op: Op, request: convert.Writing, deadline: Deadline) -> OpResult:
         result = await self._backend.execute_one(convert.command(op, request), deadline)
-        self._backend.metrics.keys_written.inc()
+        self._backend.metrics.keys_written += 1
         return result
 
     def _previous(self, key: bytes, previous: Entry | None) -> cache_pb2.Entry | None:

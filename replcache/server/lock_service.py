@@ -82,8 +82,8 @@ class LockService:
         margin = min(constants.LOCK_GIVE_UP_MARGIN_MAX_S, (deadline.work - now) / 4)
         wait_end = min(now + wait_ms / 1000, deadline.work - margin)
         attempt = _Attempt(op, wait_end, deadline)
-        gauge = self._backend.metrics.lock_waits
-        gauge.inc()
+        metrics = self._backend.metrics
+        metrics.lock_waits += 1
         try:
             with self._waits.watching(op.name, op.owner) as wake:
                 return await self._acquire(attempt, wake)
@@ -91,7 +91,7 @@ class LockService:
             self._supervisor.short("lock_give_up", self._clean_up(attempt))
             raise
         finally:
-            gauge.dec()
+            metrics.lock_waits -= 1
 
     async def _acquire(self, attempt: "_Attempt", wake: asyncio.Event) -> lock_pb2.AcquireResponse:
         clock = self._backend.clock

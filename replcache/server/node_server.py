@@ -62,7 +62,7 @@ def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", int(constants.GRPC_KEEPALIVE_S * 1000)),
         ("grpc.keepalive_timeout_ms", int(constants.GRPC_KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(constants.GRPC_KEEPALIVE_MIN_S * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(constants.GRPC_KEEPALIVE_MIN_S * 1000)),
         # Two processes on one port would split the clients between two nodes without anybody noticing.
         ("grpc.so_reuseport", 0),
     ]

@@ -94,9 +94,9 @@ class Pipeline:
         budget = StreamBudget(
             constants.PIPELINE_BATCHES_IN_FLIGHT_MAX, constants.PIPELINE_BYTES_IN_FLIGHT_MAX
         )
-        streams = self._backend.metrics.pipeline_streams
+        metrics = self._backend.metrics
         drained = False
-        streams.inc()
+        metrics.pipeline_streams += 1
         self._boundary.enter()
         try:
             async with asyncio.TaskGroup() as group:
@@ -106,7 +106,7 @@ class Pipeline:
         except* _Drained:
             drained = True
         finally:
-            streams.dec()
+            metrics.pipeline_streams -= 1
             self._boundary.leave()
         if drained:
             await abort(context, status_map.to_status(_stopping_error()))

@@ -118,10 +118,8 @@ class Reader:
             fetched = await self._fetch_through_log(keys, deadline)
         missing = fetched.entries.count(None)
         metrics = self._backend.metrics
-        if missing:
-            metrics.misses.inc(missing)
-        if missing != len(keys):
-            metrics.hits.inc(len(keys) - missing)
+        metrics.misses += missing
+        metrics.hits += len(keys) - missing
         return fetched
 
     def _has_counted(self, keys: list[bytes], entries: list[Entry | None]) -> bool:

@@ -16,7 +16,11 @@ from replcache.statemachine.commands import (
     Get,
     Increment,
     InvalidateTags,
+    LeaseGrant,
+    LeaseKeep,
+    LeaseRevoke,
     LockAcquire,
+    LockNote,
     LockRelease,
     LockRenew,
     Op,
@@ -218,11 +222,14 @@ def _fill_lock_acquire(op: LockAcquire, m: pb.LockAcquire) -> None:
     m.permits = op.permits
     m.note = op.note
     m.attempt = op.attempt
+    m.lease_id = op.lease_id
 
 
 def _decode_lock_acquire(op: pb.Op) -> LockAcquire:
     m = op.lock_acquire
-    return LockAcquire(m.name, m.owner, m.ttl_ms, m.wait_ms, m.shared, m.permits, m.note, m.attempt)
+    return LockAcquire(
+        m.name, m.owner, m.ttl_ms, m.wait_ms, m.shared, m.permits, m.note, m.attempt, m.lease_id
+    )
 
 
 def _fill_lock_renew(op: LockRenew, m: pb.LockRenew) -> None:
@@ -247,6 +254,33 @@ def _fill_lock_release(op: LockRelease, m: pb.LockRelease) -> None:
 def _decode_lock_release(op: pb.Op) -> LockRelease:
     m = op.lock_release
     return LockRelease(m.name, m.owner, m.token, m.attempt)
+
+
+def _fill_lock_note(op: LockNote, m: pb.LockNote) -> None:
+    m.name = op.name
+    m.owner = op.owner
+    m.token = op.token
+    m.note = op.note
+
+
+def _decode_lock_note(op: pb.Op) -> LockNote:
+    m = op.lock_note
+    return LockNote(m.name, m.owner, m.token, m.note)
+
+
+# --- leases ---
+
+
+def _fill_lease_grant(op: LeaseGrant, m: pb.LeaseGrant) -> None:
+    m.ttl_ms = op.ttl_ms
+
+
+def _fill_lease_keep(op: LeaseKeep, m: pb.LeaseKeep) -> None:
+    m.lease_id = op.lease_id
+
+
+def _fill_lease_revoke(op: LeaseRevoke, m: pb.LeaseRevoke) -> None:
+    m.lease_id = op.lease_id
 
 
 # --- sessions ---
@@ -279,6 +313,10 @@ FILLERS: Final[dict[type, tuple[str, Callable[[Any, Any], None]]]] = {
     SessionKeep: ("session_keep", _fill_session_keep),
     SessionClose: ("session_close", _fill_session_close),
     InvalidateTags: ("invalidate_tags", _fill_invalidate_tags),
+    LockNote: ("lock_note", _fill_lock_note),
+    LeaseGrant: ("lease_grant", _fill_lease_grant),
+    LeaseKeep: ("lease_keep", _fill_lease_keep),
+    LeaseRevoke: ("lease_revoke", _fill_lease_revoke),
 }
 # Field of pb.Op -> decoder.
 DECODERS: Final[dict[str | None, Callable[[pb.Op], Op]]] = {
@@ -295,4 +333,8 @@ DECODERS: Final[dict[str | None, Callable[[pb.Op], Op]]] = {
     "session_keep": lambda op: SessionKeep(op.session_keep.session_id),
     "session_close": lambda op: SessionClose(op.session_close.session_id),
     "invalidate_tags": lambda op: InvalidateTags(tuple(op.invalidate_tags.tags)),
+    "lock_note": _decode_lock_note,
+    "lease_grant": lambda op: LeaseGrant(op.lease_grant.ttl_ms),
+    "lease_keep": lambda op: LeaseKeep(op.lease_keep.lease_id),
+    "lease_revoke": lambda op: LeaseRevoke(op.lease_revoke.lease_id),
 }

@@ -102,7 +102,10 @@ class InvalidateTags:
 
 @dataclass(frozen=True, slots=True)
 class LockAcquire:
-    """`attempt` tells calls of the same owner apart (0: not told); the last one to ask has the place."""
+    """`attempt` tells calls of the same owner apart (0: not told); the last one to ask has the place.
+
+    With a lease the place ends with it; ttl_ms=0 then means: not before.
+    """
 
     name: str
     owner: bytes
@@ -112,6 +115,7 @@ class LockAcquire:
     permits: int = 1
     note: str = ""
     attempt: int = 0
+    lease_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,33 @@ class LockRelease:
     owner: bytes
     token: int = 0
     attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LockNote:
+    """Replaces the holder's note; an election's leader proclaims its value with it."""
+
+    name: str
+    owner: bytes
+    token: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseKeep:
+    lease_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRevoke:
+    """Ends the lease and all that hangs on it."""
+
+    lease_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +196,10 @@ Op = (
     | SessionKeep
     | SessionClose
     | InvalidateTags
+    | LockNote
+    | LeaseGrant
+    | LeaseKeep
+    | LeaseRevoke
 )
 
 

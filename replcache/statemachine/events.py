@@ -14,7 +14,7 @@ from replcache.statemachine.entries import Entry, Row, as_optional_entry
 class EventKind(IntEnum):
     PUT = 1
     DELETE = 2
-    # Gone by time, or with its last counted read.
+    # Gone by time, with its last counted read, or with its lease.
     EXPIRE = 3
     EVICT = 4
     # The expiry changed, not the value: version and mod_revision are the old ones.
@@ -30,6 +30,8 @@ class LockEventKind(IntEnum):
     EXPIRED = 3
     # A waiter's time was over; it has left the queue.
     WAIT_ENDED = 4
+    # The holder's note was replaced.
+    NOTED = 5
 
 
 class Event:
@@ -90,6 +92,8 @@ class LockEvent:
     name: str
     owner: bytes
     token: int
+    # GRANTED and NOTED only.
+    note: str = ""
 
     @property
     def last_revision(self) -> int:
@@ -111,7 +115,21 @@ class TagEvent:
         return self.revision
 
 
-SingleEvent = Event | LockEvent | TagEvent
+@dataclass(frozen=True, slots=True)
+class LeaseEvent:
+    """The lease has ended. Its locks' events follow at once, those of its `count` keys maybe some entries
+    later."""
+
+    revision: int
+    lease_id: int
+    count: int
+
+    @property
+    def last_revision(self) -> int:
+        return self.revision
+
+
+SingleEvent = Event | LockEvent | TagEvent | LeaseEvent
 AnyEvent = SingleEvent | PutBatch
 
 

@@ -55,7 +55,7 @@ def apply_set(machine: "StateMachine", writer: Writer, op: Set) -> SetResult | R
         refusal = check(machine, op.fence, op.condition, row)
         if refusal is not None:
             return refusal
-    if op.lease_id:
+    if op.lease_id and op.lease_id not in machine.leases.leases:
         return Refusal(RefusalCode.NOT_FOUND, f"lease {op.lease_id} does not exist")
     meta = _set_meta(op, row, writer.clock_ms, writer.tag_epoch)
     revision = writer.revision

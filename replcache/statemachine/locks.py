@@ -12,102 +12,34 @@ sequencer made by the store itself (conditions on writes, `check_fence`).
 Invariant: a lock without holders has no waiters; a lock without both does not exist.
 """
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Final
 
 from replcache.constants import LOCK_PERMITS_MAX, LOCK_WAITERS_MAX
-from replcache.statemachine.commands import Fence, LockAcquire, LockRelease, LockRenew
+from replcache.statemachine.commands import Fence, LockAcquire, LockNote, LockRelease, LockRenew
 from replcache.statemachine.events import LockEvent, LockEventKind
 from replcache.statemachine.expiry import Timers
 from replcache.statemachine.invariants import require
-from replcache.statemachine.plain import PlainReader, PlainWriter
+from replcache.statemachine.leases import LeaseTable
+from replcache.statemachine.lock_state import FrozenLocks, Holder, Lock, LockView, PlaceView, Waiter
 from replcache.statemachine.results import LockResult, Refusal, RefusalCode, ReleaseResult
 from replcache.statemachine.turn import Turn
 
 # More locks than this at once are data, not locks.
 LOCKS_MAX: Final = 100_000
-# Holders of one shared lock; those beyond wait.
-SHARED_HOLDERS_MAX: Final = 10_000
 DESCRIBED_LOCKS_MAX: Final = 1000
 
-
-class Holder:
-    """`attempt` is the owner's last call that asked for the lock, 0: it did not say."""
-
-    __slots__ = ("attempt", "due_ms", "note", "shared", "token")
-
-    def __init__(self, token: int, shared: bool, due_ms: int, note: str, attempt: int = 0) -> None:
-        self.attempt = attempt
-        self.token = token
-        self.shared = shared
-        self.due_ms = due_ms
-        self.note = note
-
-
-class Waiter:
-    """`ttl_ms` is what the grant will last; `due_ms` is when it stops waiting."""
-
-    __slots__ = ("attempt", "due_ms", "note", "shared", "ttl_ms")
-
-    def __init__(self, shared: bool, ttl_ms: int, due_ms: int, note: str, attempt: int = 0) -> None:
-        self.attempt = attempt
-        self.shared = shared
-        self.ttl_ms = ttl_ms
-        self.due_ms = due_ms
-        self.note = note
-
-
-class Lock:
-    """Invariant: holders are one exclusive, or shared ones only, or (permits > 1) at most `permits`."""
-
-    __slots__ = ("holders", "permits", "waiters")
-
-    def __init__(self, permits: int) -> None:
-        self.permits = permits
-        # By owner, in the order of grants.
-        self.holders: dict[bytes, Holder] = {}
-        # By owner, in the order of arrival. An OrderedDict: taking the first of a plain dict again and again
-        # walks over the holes that the ones before it left.
-        self.waiters: OrderedDict[bytes, Waiter] = OrderedDict()
-
-    def has_room(self, shared: bool) -> bool:
-        """Whether one more holder of this mode fits beside those there are."""
-        if not self.holders:
-            return True
-        if self.permits > 1:
-            return len(self.holders) < self.permits
-        if not shared or len(self.holders) >= SHARED_HOLDERS_MAX:
-            return False
-        return next(iter(self.holders.values())).shared
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceView:
-    """A holder, or a waiter (token 0). expires_in_ms: of the lock, or of the waiting."""
-
-    owner: bytes
-    token: int
-    expires_in_ms: int
-    note: str
-    shared: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LockView:
-    name: str
-    permits: int
-    holders: tuple[PlaceView, ...]
-    waiters: tuple[PlaceView, ...]
+__all__ = ["LockTable", "LockView", "PlaceView"]
 
 
 class LockTable:
     """All locks. `turn` gives the clock and the revisions."""
 
-    __slots__ = ("_holder_timers", "_tokens", "_turn", "_waiter_timers", "locks")
+    __slots__ = ("_holder_timers", "_leases", "_tokens", "_turn", "_waiter_timers", "locks")
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, leases: LeaseTable) -> None:
         self._turn = turn
+        self._leases = leases
         self.locks: dict[str, Lock] = {}
         # Token -> name of the lock that is held under it.
         self._tokens: dict[int, str] = {}
@@ -120,19 +52,41 @@ class LockTable:
         dues = [due for due in (self._holder_timers.next_due_ms(), self._waiter_timers.next_due_ms()) if due]
         return min(dues, default=None)
 
-    def expire(self) -> None:
-        """Ends everything that is due, then moves the queues, in the order in which they were touched."""
+    def expire(self, ended_with_leases: Iterable[tuple[str, bytes]]) -> None:
+        """Ends everything that is due, and the places (lock name, owner) whose leases have ended; then moves
+        the queues, in the order in which they were touched."""
         turn = self._turn
         touched: dict[str, None] = {}
         for _, (name, owner) in self._waiter_timers.due(turn.clock_ms):
             self._end_wait(name, owner)
             self._emit(LockEventKind.WAIT_ENDED, name, owner, 0)
             touched[name] = None
+        for name, owner in ended_with_leases:
+            if self._end_place(name, owner):
+                touched[name] = None
         for _, (name, owner) in self._holder_timers.due(turn.clock_ms):
             self._end_hold(name, owner, LockEventKind.EXPIRED)
             touched[name] = None
         for name in touched:
             self._move_queue(name)
+
+    def end_places(self, places: Iterable[tuple[str, bytes]]) -> None:
+        """Ends the places of a lease that was revoked."""
+        touched = dict.fromkeys([name for name, owner in places if self._end_place(name, owner)])
+        for name in touched:
+            self._move_queue(name)
+
+    def _end_place(self, name: str, owner: bytes) -> bool:
+        """Ends whatever the owner has; False: it had gone already."""
+        lock = self.locks.get(name)
+        if lock is not None and owner in lock.holders:
+            self._end_hold(name, owner, LockEventKind.EXPIRED)
+            return True
+        if lock is not None and owner in lock.waiters:
+            self._end_wait(name, owner)
+            self._emit(LockEventKind.WAIT_ENDED, name, owner, 0)
+            return True
+        return False
 
     # --- operations ---
 
@@ -141,6 +95,8 @@ class LockTable:
         refusal = _check_request(op, permits)
         if refusal is not None:
             return refusal
+        if op.lease_id and op.lease_id not in self._leases.leases:
+            return Refusal(RefusalCode.NOT_FOUND, f"lease {op.lease_id} does not exist")
         lock = self.locks.get(op.name)
         if lock is None:
             if len(self.locks) >= LOCKS_MAX:
@@ -154,7 +110,8 @@ class LockTable:
         if op.owner in lock.waiters:
             return self._wait_again(op, lock)
         if not lock.waiters and lock.has_room(op.shared):
-            holder = self._grant(op.name, lock, op.owner, op.shared, op.ttl_ms, op.note, op.attempt)
+            wanted = Waiter(op.shared, op.ttl_ms, 0, op.note, op.attempt, op.lease_id)
+            holder = self._grant(op.name, lock, op.owner, wanted)
             return LockResult(holder.token, holder.token, op.ttl_ms)
         if op.wait_ms <= 0:
             return Refusal(RefusalCode.LOCK_BUSY, "the lock is held by another, and wait is 0")
@@ -163,7 +120,8 @@ class LockTable:
                 RefusalCode.QUOTA_EXCEEDED, f"{LOCK_WAITERS_MAX} are waiting for this lock already"
             )
         due_ms = self._turn.clock_ms + op.wait_ms
-        lock.waiters[op.owner] = Waiter(op.shared, op.ttl_ms, due_ms, op.note, op.attempt)
+        lock.waiters[op.owner] = Waiter(op.shared, op.ttl_ms, due_ms, op.note, op.attempt, op.lease_id)
+        self._leases.link_place(op.lease_id, op.name, op.owner)
         self._waiter_timers.add(due_ms, (op.name, op.owner))
         return LockResult(0, self._turn.next_revision(), 0, len(lock.waiters))
 
@@ -171,6 +129,8 @@ class LockTable:
         """The same request again: the same token; the ttl starts anew."""
         if holder.shared != op.shared:
             return Refusal(RefusalCode.INVALID, "this owner holds the lock in the other mode")
+        if holder.lease_id != op.lease_id:
+            return Refusal(RefusalCode.INVALID, f"this owner holds the lock with lease {holder.lease_id}")
         holder.attempt = op.attempt
         self._extend(op.name, op.owner, holder, op.ttl_ms)
         return LockResult(holder.token, self._turn.next_revision(), op.ttl_ms)
@@ -180,6 +140,8 @@ class LockTable:
         waiter = lock.waiters[op.owner]
         if waiter.shared != op.shared:
             return Refusal(RefusalCode.INVALID, "this owner waits for the lock in the other mode")
+        if waiter.lease_id != op.lease_id:
+            return Refusal(RefusalCode.INVALID, f"this owner waits for the lock with lease {waiter.lease_id}")
         if op.wait_ms <= 0:
             return Refusal(RefusalCode.LOCK_BUSY, "the lock is held by another, and wait is 0")
         waiter.ttl_ms = op.ttl_ms
@@ -206,6 +168,21 @@ class LockTable:
             return Refusal(RefusalCode.INVALID, f"ttl {op.ttl_ms} ms: must be above 0")
         self._extend(op.name, op.owner, holder, op.ttl_ms)
         return LockResult(holder.token, self._turn.next_revision(), op.ttl_ms)
+
+    def set_note(self, op: LockNote) -> LockResult | Refusal:
+        """Replaces the holder's note: what a leader proclaims."""
+        lock = self.locks.get(op.name)
+        holder = None if lock is None else lock.holders.get(op.owner)
+        if holder is None or holder.token != op.token:
+            return Refusal(
+                RefusalCode.LOCK_LOST, f"the lock is not held by this owner under token {op.token}"
+            )
+        holder.note = op.note
+        revision = self._turn.next_revision()
+        noted = LockEvent(revision, LockEventKind.NOTED, op.name, op.owner, op.token, op.note)
+        self._turn.events.append(noted)
+        remaining_ms = holder.due_ms - self._turn.clock_ms if holder.due_ms else 0
+        return LockResult(holder.token, revision, remaining_ms)
 
     def release(self, op: LockRelease) -> ReleaseResult:
         lock = self.locks.get(op.name)
@@ -248,11 +225,18 @@ class LockTable:
                 found,
                 lock.permits,
                 tuple(
-                    PlaceView(owner, holder.token, holder.due_ms - clock_ms, holder.note, holder.shared)
+                    PlaceView(
+                        owner,
+                        holder.token,
+                        holder.due_ms - clock_ms if holder.due_ms else 0,
+                        holder.note,
+                        holder.shared,
+                        holder.lease_id,
+                    )
                     for owner, holder in lock.holders.items()
                 ),
                 tuple(
-                    PlaceView(owner, 0, waiter.due_ms - clock_ms, waiter.note, waiter.shared)
+                    PlaceView(owner, 0, waiter.due_ms - clock_ms, waiter.note, waiter.shared, waiter.lease_id)
                     for owner, waiter in lock.waiters.items()
                 ),
             )
@@ -262,31 +246,40 @@ class LockTable:
 
     # --- inside ---
 
-    def _grant(
-        self, name: str, lock: Lock, owner: bytes, shared: bool, ttl_ms: int, note: str, attempt: int
-    ) -> Holder:
-        due_ms = self._turn.clock_ms + ttl_ms
-        token = self._turn.next_revision()
-        holder = lock.holders[owner] = Holder(token, shared, due_ms, note, attempt)
+    def _grant(self, name: str, lock: Lock, owner: bytes, wanted: Waiter) -> Holder:
+        turn = self._turn
+        due_ms = turn.clock_ms + wanted.ttl_ms if wanted.ttl_ms else 0
+        token = turn.next_revision()
+        holder = Holder(token, wanted.shared, due_ms, wanted.note, wanted.attempt, wanted.lease_id)
+        lock.holders[owner] = holder
         self._tokens[token] = name
-        self._holder_timers.add(due_ms, (name, owner))
-        self._turn.events.append(LockEvent(token, LockEventKind.GRANTED, name, owner, token))
+        self._leases.link_place(holder.lease_id, name, owner)
+        if due_ms:
+            self._holder_timers.add(due_ms, (name, owner))
+        turn.events.append(LockEvent(token, LockEventKind.GRANTED, name, owner, token, wanted.note))
         return holder
 
     def _extend(self, name: str, owner: bytes, holder: Holder, ttl_ms: int) -> None:
-        self._holder_timers.cancel(holder.due_ms, (name, owner))
-        holder.due_ms = self._turn.clock_ms + ttl_ms
-        self._holder_timers.add(holder.due_ms, (name, owner))
+        """Starts the ttl anew; 0: it has none, and lives as long as its lease."""
+        if holder.due_ms:
+            self._holder_timers.cancel(holder.due_ms, (name, owner))
+        holder.due_ms = self._turn.clock_ms + ttl_ms if ttl_ms else 0
+        if holder.due_ms:
+            self._holder_timers.add(holder.due_ms, (name, owner))
 
     def _end_hold(self, name: str, owner: bytes, kind: LockEventKind) -> None:
         holder = self.locks[name].holders.pop(owner)
         del self._tokens[holder.token]
-        self._holder_timers.cancel(holder.due_ms, (name, owner))
+        self._leases.unlink_place(holder.lease_id, name, owner)
+        if holder.due_ms:
+            self._holder_timers.cancel(holder.due_ms, (name, owner))
         self._emit(kind, name, owner, holder.token)
 
-    def _end_wait(self, name: str, owner: bytes) -> None:
+    def _end_wait(self, name: str, owner: bytes) -> Waiter:
         waiter = self.locks[name].waiters.pop(owner)
+        self._leases.unlink_place(waiter.lease_id, name, owner)
         self._waiter_timers.cancel(waiter.due_ms, (name, owner))
+        return waiter
 
     def _move_queue(self, name: str) -> None:
         """Grants to the head of the queue while it fits; forgets the lock when nobody is left."""
@@ -295,8 +288,7 @@ class LockTable:
             owner, waiter = next(iter(lock.waiters.items()))
             if not lock.has_room(waiter.shared):
                 return
-            self._end_wait(name, owner)
-            self._grant(name, lock, owner, waiter.shared, waiter.ttl_ms, waiter.note, waiter.attempt)
+            self._grant(name, lock, owner, self._end_wait(name, owner))
         if not lock.holders:
             del self.locks[name]
 
@@ -312,31 +304,34 @@ class LockTable:
                 name,
                 lock.permits,
                 [
-                    (owner, held.token, held.shared, held.due_ms, held.note, held.attempt)
-                    for owner, held in lock.holders.items()
+                    (owner, h.token, h.shared, h.due_ms, h.note, h.attempt, h.lease_id)
+                    for owner, h in lock.holders.items()
                 ],
                 [
-                    (owner, waiting.shared, waiting.ttl_ms, waiting.due_ms, waiting.note, waiting.attempt)
-                    for owner, waiting in lock.waiters.items()
+                    (owner, w.shared, w.ttl_ms, w.due_ms, w.note, w.attempt, w.lease_id)
+                    for owner, w in lock.waiters.items()
                 ],
             )
             for name, lock in sorted(self.locks.items())
         ]
 
-    def load(self, frozen: "FrozenLocks") -> None:
-        """Fills an empty table."""
+    def load(self, frozen: FrozenLocks) -> None:
+        """Fills an empty table; the leases must be there."""
         for name, permits, holders, waiters in frozen:
             lock = self.locks[name] = Lock(permits)
-            for owner, token, shared, due_ms, note, attempt in holders:
-                lock.holders[owner] = Holder(token, shared, due_ms, note, attempt)
-                self._tokens[token] = name
-                self._holder_timers.add(due_ms, (name, owner))
-            for owner, shared, ttl_ms, due_ms, note, attempt in waiters:
-                lock.waiters[owner] = Waiter(shared, ttl_ms, due_ms, note, attempt)
-                self._waiter_timers.add(due_ms, (name, owner))
+            for owner, token, shared, due_ms, note, attempt, lease_id in holders:
+                holder = lock.holders[owner] = Holder(token, shared, due_ms, note, attempt, lease_id)
+                self._tokens[holder.token] = name
+                self._leases.link_place(holder.lease_id, name, owner)
+                if holder.due_ms:
+                    self._holder_timers.add(holder.due_ms, (name, owner))
+            for owner, shared, ttl_ms, due_ms, note, attempt, lease_id in waiters:
+                waiter = lock.waiters[owner] = Waiter(shared, ttl_ms, due_ms, note, attempt, lease_id)
+                self._leases.link_place(waiter.lease_id, name, owner)
+                self._waiter_timers.add(waiter.due_ms, (name, owner))
 
     def check_invariants(self) -> None:
-        held = 0
+        held = timed = 0
         for name, lock in self.locks.items():
             require(lock.holders, f"lock {name!r} exists without a holder, {len(lock.waiters)} waiting")
             require(
@@ -353,59 +348,22 @@ class LockTable:
                     self._tokens.get(holder.token) == name, f"lock {name!r}: token {holder.token} is lost"
                 )
                 require(holder.token <= self._turn.revision, f"lock {name!r}: token {holder.token} is ahead")
-                require(holder.due_ms > self._turn.clock_ms, f"lock {name!r} is held beyond its time")
+                ends = holder.due_ms > self._turn.clock_ms or holder.lease_id in self._leases.leases
+                require(ends, f"lock {name!r} is held beyond its time")
             if lock.waiters:
                 first = next(iter(lock.waiters.values()))
                 require(not lock.has_room(first.shared), f"lock {name!r}: there is room, but the queue waits")
             held += len(lock.holders)
+            timed += sum(1 for holder in lock.holders.values() if holder.due_ms)
         require(held == len(self._tokens), f"{held} holders, {len(self._tokens)} tokens")
-        require(held == len(self._holder_timers), f"{held} holders, {len(self._holder_timers)} timers")
+        require(timed == len(self._holder_timers), f"{timed} holds, {len(self._holder_timers)} timers")
         waiting = sum(len(lock.waiters) for lock in self.locks.values())
         require(waiting == len(self._waiter_timers), f"{waiting} wait, {len(self._waiter_timers)} timers")
 
 
-# owner, token, shared, due_ms, note, attempt
-FrozenHolder = tuple[bytes, int, bool, int, str, int]
-# owner, shared, ttl_ms, due_ms, note, attempt
-FrozenWaiter = tuple[bytes, bool, int, int, str, int]
-# name, permits, holders, waiters
-FrozenLock = tuple[str, int, list[FrozenHolder], list[FrozenWaiter]]
-FrozenLocks = list[FrozenLock]
-
-
-def write_lock(writer: PlainWriter, lock: FrozenLock) -> None:
-    name, permits, holders, waiters = lock
-    writer.text(name)
-    writer.unsigned(permits)
-    writer.unsigned(len(holders))
-    for owner, token, shared, due_ms, note, attempt in holders:
-        writer.blob(owner)
-        writer.unsigned(token)
-        writer.flag(shared)
-        writer.unsigned(due_ms)
-        writer.text(note)
-        writer.unsigned(attempt)
-    writer.unsigned(len(waiters))
-    for owner, shared, ttl_ms, due_ms, note, attempt in waiters:
-        writer.blob(owner)
-        writer.flag(shared)
-        writer.unsigned(ttl_ms)
-        writer.unsigned(due_ms)
-        writer.text(note)
-        writer.unsigned(attempt)
-
-
-def read_lock(reader: PlainReader) -> FrozenLock:
-    unsigned, blob, text, flag = reader.unsigned, reader.blob, reader.text, reader.flag
-    name, permits = text(), unsigned()
-    holders = [(blob(), unsigned(), flag(), unsigned(), text(), unsigned()) for _ in range(unsigned())]
-    waiters = [(blob(), flag(), unsigned(), unsigned(), text(), unsigned()) for _ in range(unsigned())]
-    return name, permits, holders, waiters
-
-
 def _check_request(op: LockAcquire, permits: int) -> Refusal | None:
-    if op.ttl_ms <= 0:
-        return Refusal(RefusalCode.INVALID, f"ttl {op.ttl_ms} ms: must be above 0")
+    if op.ttl_ms < 0 or (op.ttl_ms == 0 and not op.lease_id):
+        return Refusal(RefusalCode.INVALID, f"ttl {op.ttl_ms} ms: must be above 0, or there must be a lease")
     if permits > LOCK_PERMITS_MAX:
         return Refusal(RefusalCode.INVALID, f"permits {permits}: limit {LOCK_PERMITS_MAX}")
     if op.shared and permits > 1:

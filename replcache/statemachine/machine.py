@@ -26,10 +26,12 @@ from replcache.statemachine.events import AnyEvent
 from replcache.statemachine.groups import GroupLog
 from replcache.statemachine.history import History
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
+from replcache.statemachine.leases import LeaseTable, LeaseView
 from replcache.statemachine.locks import LockTable, LockView
 from replcache.statemachine.operations import KEY_OPERATIONS, OTHER_OPERATIONS, keys_of
 from replcache.statemachine.results import (
     CommandResult,
+    LeaseResult,
     OpResult,
     Refusal,
     RefusalCode,
@@ -66,6 +68,7 @@ class Statistics:
     keys: int
     value_bytes: int
     locks: int
+    leases: int
     sessions: int
     stored_replies_bytes: int
     request_ids: int
@@ -91,8 +94,9 @@ class StateMachine:
         self.applied_index = 0
         self.chain = 0
         self._turn = Turn()
-        self.store = Store(self._turn)
-        self.locks: LockTable = LockTable(self._turn)
+        self.leases: LeaseTable = LeaseTable(self._turn)
+        self.store = Store(self._turn, self.leases)
+        self.locks: LockTable = LockTable(self._turn, self.leases)
         self.replies: Replies = Replies(self._turn)
         self.groups = GroupLog()
         self.history = History(1, history_events_max, history_bytes_max)
@@ -136,7 +140,7 @@ class StateMachine:
         if store.views:
             store.views = [view for view in store.views if not view.finished]
         turn.clock_ms = max(turn.clock_ms, clock_ms)
-        self.locks.expire()
+        self._expire_leases_and_locks()
         store.expire()
         self.replies.expire()
         results: list[GroupResult] = []
@@ -151,6 +155,24 @@ class StateMachine:
         if events:
             self.history.extend(events)
         return Applied(index, results, events)
+
+    def _expire_leases_and_locks(self) -> None:
+        places: list[tuple[str, bytes]] = []
+        for lease_id, lease in self.leases.expire():
+            self.store.end_lease(lease_id, lease.keys)
+            # Sorted: a restored node found them in another order.
+            places += sorted(lease.places)
+        self.locks.expire(places)
+
+    def revoke_lease(self, lease_id: int) -> LeaseResult:
+        """The operation LeaseRevoke."""
+        if lease_id not in self.leases.leases:
+            return LeaseResult(0, False, self.revision, 0)
+        lease = self.leases.end(lease_id)
+        ended_at = self.revision
+        self.store.end_lease(lease_id, lease.keys)
+        self.locks.end_places(sorted(lease.places))
+        return LeaseResult(lease_id, True, ended_at, 0)
 
     def _run_command(self, command: Command) -> CommandResult:
         """Executes the command, unless this was done before: then the first reply again."""
@@ -259,6 +281,9 @@ class StateMachine:
         """The fencing token under which `owner` holds the lock; 0: it does not."""
         return self.locks.held_token(name, owner)
 
+    def describe_lease(self, lease_id: int) -> LeaseView | None:
+        return self.leases.describe(lease_id)
+
     def next_due_ms(self) -> int | None:
         """Earliest cluster time at which something ends; None: nothing will. At or before clock_ms: removals
         are behind, propose a tick now."""
@@ -268,6 +293,7 @@ class StateMachine:
                 self.clock_ms if self.store.graveyard.graves else None,
                 self.store.timers.next_due_ms(),
                 self.locks.next_due_ms(),
+                self.leases.next_due_ms(),
                 self.replies.next_due_ms(),
             )
             if due is not None
@@ -320,6 +346,7 @@ class StateMachine:
     def check_invariants(self) -> None:
         """Raises InvariantBroken with what is wrong. Looks at everything: for tests and diagnosis."""
         self.store.check_invariants()
+        self.leases.check_invariants()
         self.locks.check_invariants()
         self.replies.check_invariants()
         self.groups.check_invariants()
@@ -329,6 +356,7 @@ class StateMachine:
             keys=len(self.store.rows),
             value_bytes=self.store.size_bytes,
             locks=len(self.locks.locks),
+            leases=len(self.leases.leases),
             sessions=len(self.replies.sessions),
             stored_replies_bytes=self.replies.bytes,
             request_ids=len(self.replies.requests),

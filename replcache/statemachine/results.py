@@ -116,6 +116,16 @@ class SessionResult:
     ttl_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseResult:
+    """alive=False: no such lease (keep, revoke); lease_id 0 then."""
+
+    lease_id: int
+    alive: bool
+    revision: int
+    ttl_ms: int = 0
+
+
 OpResult = (
     Refusal
     | SetResult
@@ -128,6 +138,7 @@ OpResult = (
     | ReleaseResult
     | SessionResult
     | CountResult
+    | LeaseResult
 )
 
 

@@ -24,7 +24,8 @@ from replcache.statemachine.graves import read_grave, write_grave
 from replcache.statemachine.groups import read_origin, write_origin
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
 from replcache.statemachine.keyindex import KeyIndex, merged_blocks
-from replcache.statemachine.locks import read_lock, write_lock
+from replcache.statemachine.leases import read_lease, write_lease
+from replcache.statemachine.lock_state import read_lock, write_lock
 from replcache.statemachine.plain import PlainReader, PlainWriter, read_meta, write_meta
 from replcache.statemachine.sessions import (
     FrozenRequest,
@@ -54,6 +55,7 @@ SESSIONS: Final = 4
 REQUESTS: Final = 5
 ORIGINS: Final = 6
 GRAVES: Final = 7
+LEASES: Final = 8
 
 
 class SnapshotView:
@@ -75,6 +77,7 @@ class SnapshotView:
         self.saved: dict[bytes, Row | None] = {}
         self._closed = False
         self._started = False
+        self._leases = machine.leases.freeze()
         self._locks = machine.locks.freeze()
         self._sessions, self._requests = machine.replies.freeze()
         self._origins = machine.groups.freeze()
@@ -169,6 +172,12 @@ class SnapshotView:
             write_origin(writer, origin)
         if writer.size:
             yield _block(ORIGINS, writer.take())
+        for lease in self._leases:
+            write_lease(writer, lease)
+            if writer.size >= BLOCK_BYTES:
+                yield _block(LEASES, writer.take())
+        if writer.size:
+            yield _block(LEASES, writer.take())
         for grave in self._graves:
             write_grave(writer, grave)
         if writer.size:
@@ -223,7 +232,7 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
         CorruptSnapshot: damaged, cut short, or not a snapshot at all.
         UnknownFormat: made by a later version.
     """
-    locks, origins, graves = [], [], []
+    locks, leases, origins, graves = [], [], [], []
     tag_epoch = 0
     sessions: list[FrozenSession] = []
     requests: list[FrozenRequest] = []
@@ -246,12 +255,15 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
                     requests.append(read_request(reader))
                 elif kind == ORIGINS:
                     origins.append(read_origin(reader))
+                elif kind == LEASES:
+                    leases.append(read_lease(reader))
                 elif kind == GRAVES:
                     graves.append(read_grave(reader))
                 else:
                     raise UnknownFormat(f"snapshot block of kind {kind} is not known to this version")
         if not reader.at_end:
             raise InvariantBroken(f"snapshot block of kind {kind} is longer than what it holds")
+    machine.leases.load(leases)
     machine.store.load(KeyIndex.from_sorted(table, keys_in_order), tag_epoch, graves)
     machine.locks.load(locks)
     machine.replies.load((sessions, requests))

@@ -10,12 +10,14 @@ Invariant: index, timers and counts are functions of the table and the clock alo
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from replcache.statemachine.entries import DUE, NO_META, TAG_EPOCH, TAGS, Meta, Row, make_meta
+from replcache.statemachine.entries import DUE, LEASE, NO_META, TAG_EPOCH, TAGS, Meta, Row, make_meta
 from replcache.statemachine.events import Event, EventKind, PutBatch, TagEvent
 from replcache.statemachine.expiry import Timers
 from replcache.statemachine.graves import Grave, GraveKind, Graveyard
 from replcache.statemachine.invariants import require
 from replcache.statemachine.keyindex import KeyIndex
+from replcache.statemachine.keysets import KeySet
+from replcache.statemachine.leases import LeaseTable
 from replcache.statemachine.tags import TagTable
 from replcache.statemachine.turn import Turn
 
@@ -38,6 +40,7 @@ class Store:
     """The table. `turn` gives clock and revisions, and takes the events of what dies here."""
 
     __slots__ = (
+        "_leases",
         "_turn",
         "backlog",
         "expired_total",
@@ -50,8 +53,9 @@ class Store:
         "views",
     )
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, leases: LeaseTable) -> None:
         self._turn = turn
+        self._leases = leases
         self.rows: dict[bytes, Row] = {}
         self.index = KeyIndex(self.rows)
         self.timers: Timers[bytes] = Timers()
@@ -70,7 +74,9 @@ class Store:
     def is_dead(self, meta: Meta) -> bool:
         if 0 < meta[1] <= self._turn.clock_ms:
             return True
-        return bool(self.tags.invalidated) and self.tags.is_invalidated(meta[TAGS], meta[TAG_EPOCH])
+        if self.tags.invalidated and self.tags.is_invalidated(meta[TAGS], meta[TAG_EPOCH]):
+            return True
+        return meta[LEASE] != 0 and meta[LEASE] not in self._leases.leases
 
     def peek(self, key: bytes) -> Row | None:
         """The row of a living entry."""
@@ -170,12 +176,16 @@ class Store:
             self.timers.add(meta[1], key)
         if meta[5]:
             self.tags.link(key, meta[5], meta[7])
+        if meta[6]:
+            self._leases.link_key(meta[6], key)
 
     def _unlink(self, key: bytes, meta: Meta) -> None:
         if meta[1]:
             self.timers.cancel(meta[1], key)
         if meta[5]:
             self.tags.unlink(key, meta[5])
+        if meta[6]:
+            self._leases.unlink_key(meta[6], key)
 
     def bury(self, key: bytes) -> None:
         """Removes a dead row, with its event."""
@@ -183,7 +193,8 @@ class Store:
         row = self.rows[key]
         kind = EventKind.EXPIRE
         if row[4] is not None and not 0 < row[4][1] <= turn.clock_ms:
-            kind = EventKind.INVALIDATE
+            by_tag = self.tags.is_invalidated(row[4][TAGS], row[4][TAG_EPOCH])
+            kind = EventKind.INVALIDATE if by_tag else EventKind.EXPIRE
         self.remove(key)
         self.expired_total += 1
         turn.events.append(Event(turn.next_revision(), kind, key, None))
@@ -210,6 +221,11 @@ class Store:
         self.graveyard.dig(Grave(GraveKind.TAG, tag, self.tags.epoch), keys.in_order())
         self._turn.events.append(TagEvent(revision, tag, len(keys)))
         return len(keys)
+
+    def end_lease(self, lease_id: int, keys: KeySet) -> None:
+        """Kills the keys of a lease that is no longer in the table of leases."""
+        if keys:
+            self.graveyard.dig(Grave(GraveKind.LEASE, "", lease_id), keys.in_order())
 
     def clear_graves(self) -> None:
         """Removes rows that died together, at most REMOVALS_PER_ENTRY_MAX; at the end of an entry, so that
@@ -304,6 +320,8 @@ class Store:
                 timed.append((meta[DUE], key))
             if meta[TAGS]:
                 self.tags.link(key, meta[TAGS], meta[TAG_EPOCH])
+            if meta[LEASE]:
+                self._leases.link_key(meta[LEASE], key)
             if graves and self.is_dead(meta):
                 for grave, keys in zip(graves, dead, strict=True):
                     if grave.holds(meta):
@@ -334,6 +352,8 @@ class Store:
 
     def _check_tags(self, key: bytes, meta: Meta) -> int:
         """Returns how many key sets the row must be in."""
+        lease = self._leases.leases.get(meta[LEASE])
+        require(lease is None or key in lease.keys.keys, f"{key!r} is not among the keys of its lease")
         by_time = 0 < meta[DUE] <= self._turn.clock_ms
         buried = any(grave.holds(meta) for grave in self.graveyard.graves)
         require(

@@ -16,6 +16,7 @@ from replcache.statemachine.results import (
     DeleteResult,
     GetResult,
     IncrementResult,
+    LeaseResult,
     LockResult,
     OpResult,
     Refusal,
@@ -44,6 +45,7 @@ _LAYOUTS: Final[dict[type, tuple[int, str, Callable[..., OpResult]]]] = {
     ReleaseResult: (9, "fu", ReleaseResult),
     SessionResult: (10, "ufuu", SessionResult),
     CountResult: (11, "uuf", CountResult),
+    LeaseResult: (12, "ufuu", LeaseResult),
 }
 _BY_NUMBER: Final = {number: (kinds, make) for number, kinds, make in _LAYOUTS.values()}
 # What a reply costs besides the values in it.

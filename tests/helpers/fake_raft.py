@@ -32,7 +32,7 @@ class FakeRaft:
 
     Attributes:
         leader: name of the leader; "" means that there is none, so writes and rounds wait and then fail.
-        proposals_open, reads_open: cleared to hold what arrives.
+        proposals_open, reads_open: cleared to hold what arrives; of proposals only those that `holds` names.
         lose_outcomes: so many proposals are applied, but their callers are told OutcomeUnknown.
         refuse_with: raised by the next propose() calls instead of anything else.
         staleness: what staleness_s() answers, "auto": since the last read_index round.
@@ -52,6 +52,7 @@ class FakeRaft:
         self.peers: tuple[PeerStatus, ...] = ()
         self.proposals_open = asyncio.Event()
         self.proposals_open.set()
+        self.holds: Callable[[Command], bool] = lambda _: True
         self.reads_open = asyncio.Event()
         self.reads_open.set()
         self.lose_outcomes = 0
@@ -112,7 +113,7 @@ class FakeRaft:
         if self.refuse_with is not None:
             raise self.refuse_with
         await self._until(lambda: bool(self.leader), deadline, NoLeader("no leader within the deadline"))
-        if not self.proposals_open.is_set():
+        if not self.proposals_open.is_set() and self.holds(command):
             unknown = OutcomeUnknown("the deadline passed with the command under way")
             await self._until_set(self.proposals_open, deadline, unknown)
         result = self._apply([command])

@@ -118,7 +118,7 @@ class FakeNode(
 
     async def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self._server = grpc.aio.server(
-            options=[("grpc.so_reuseport", 0), ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000)]
+            options=[("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 10_000)]
         )
         cache_pb2_grpc.add_CacheServicer_to_server(self, self._server)
         lock_pb2_grpc.add_LockServicer_to_server(self, self._server)

@@ -11,6 +11,7 @@ from replcache.pb.v1 import cluster_pb2
 from replcache.pb.v1 import lock_pb2 as pb
 from replcache.statemachine.commands import Command, LockAcquire, LockRelease
 from replcache.statemachine.machine import StateMachine
+from replcache.statemachine.results import CommandResult
 from tests.helpers.fake_raft import FakeRaft
 from tests.helpers.serving import Serving, failure, serving, stubs
 from tests.helpers.wait import async_wait_until
@@ -135,9 +136,10 @@ async def test_caller_who_cancels_while_the_grant_is_under_way_does_not_keep_the
     async with serving() as one:
         one.raft.proposals_open.clear()
         call = one.lock.Acquire(acquire(b"a", 30), timeout=60)
-        in_flight = one.server.metrics.registry.get_sample_value
-        await async_wait_until(lambda: in_flight("replcache_proposals_in_flight") == 1, what="under way")
+        gauge = one.server.metrics.registry.get_sample_value
+        await async_wait_until(lambda: gauge("replcache_proposals_in_flight") == 1, what="under way")
         call.cancel()
+        await async_wait_until(lambda: gauge("replcache_lock_waits") == 0, what="the server knows")
         one.raft.proposals_open.set()
         await async_wait_until(
             lambda: (
@@ -149,24 +151,57 @@ async def test_caller_who_cancels_while_the_grant_is_under_way_does_not_keep_the
         assert holders(one.raft) == []
 
 
-async def test_clean_up_of_a_lost_call_does_not_take_the_lock_from_its_retry() -> None:
-    """The caller gives up an attempt and asks again with the same owner before the clean-up runs: the lock
-    that the retry got must stay, or two would think that they hold it."""
+def is_release(command: Command) -> bool:
+    return isinstance(command.ops[0], LockRelease)
+
+
+async def test_late_clean_up_of_a_lost_call_does_not_take_the_place_of_its_retry() -> None:
+    """A caller gives an attempt up and asks again with the same owner; the clean-up of the first attempt
+    comes after that. Without the attempt's number it would take the place, or the lock, from the retry."""
     async with serving() as one:
-        one.raft.proposals_open.clear()
+        await one.lock.Acquire(acquire(b"x"))
         lost = one.lock.Acquire(acquire(b"a", 30), timeout=60)
-        in_flight = one.server.metrics.registry.get_sample_value
-        await async_wait_until(lambda: in_flight("replcache_proposals_in_flight") == 1, what="under way")
-        retry = one.lock.Acquire(acquire(b"a", 30), timeout=60)
-        await async_wait_until(lambda: in_flight("replcache_proposals_in_flight") == 2, what="both under way")
+        await queued(one, b"a")
+        one.raft.holds = is_release
+        one.raft.proposals_open.clear()
+        gauge = one.server.metrics.registry.get_sample_value
         lost.cancel()
+        await async_wait_until(lambda: gauge("replcache_proposals_in_flight") == 1, what="clean-up under way")
+        proposed = len(one.raft.proposed)
+        retry = one.lock.Acquire(acquire(b"a", 30), timeout=60)
+        await async_wait_until(lambda: len(one.raft.proposed) > proposed, what="the retry has the place")
         one.raft.proposals_open.set()
-        reply = await retry
-        releases = lambda: [  # noqa: E731
-            op for command in one.raft.proposed for op in command.ops if isinstance(op, LockRelease)
-        ]
-        await async_wait_until(releases, what="the clean-up ran")
-        assert one.raft.machine.held_token("l", b"a") == reply.token
+        await async_wait_until(lambda: is_release(one.raft.proposed[-1]), what="the clean-up ran")
+        assert waiters(one.raft) == [b"a"]
+        await one.lock.Release(release(b"x"))
+        assert (await retry).token == one.raft.machine.held_token("l", b"a")
+
+
+class LateRaft(FakeRaft):
+    """The caller of a granted acquire hears of it `late_ms` of cluster time later, `times` times."""
+
+    late_ms = 0
+    times = 0
+
+    async def propose(self, command: Command, deadline: float) -> CommandResult:
+        result = await super().propose(command, deadline)
+        if self.times and isinstance(command.ops[0], LockAcquire):
+            self.times -= 1
+            self.advance_ms(self.late_ms)
+        return result
+
+
+@pytest.mark.parametrize("wait_s", [0, 30])
+async def test_grant_that_is_over_when_it_arrives_is_not_answered(wait_s: int) -> None:
+    """The lock is looked at again before it is promised (etcd #11456)."""
+    raft = LateRaft()
+    raft.late_ms, raft.times = 1_500, 1
+    async with serving(raft) as one:
+        call = one.lock.Acquire(acquire(b"a", wait_s, ttl_s=1), timeout=60)
+        if wait_s:
+            assert (await call).token == raft.machine.held_token("l", b"a") != 0
+        else:
+            assert (await failure(call)).reason == "LOCK_TIMEOUT"
 
 
 async def test_grant_is_found_without_an_event() -> None:

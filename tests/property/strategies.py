@@ -11,7 +11,11 @@ from replcache.statemachine.commands import (
     Group,
     Increment,
     InvalidateTags,
+    LeaseGrant,
+    LeaseKeep,
+    LeaseRevoke,
     LockAcquire,
+    LockNote,
     LockRelease,
     LockRenew,
     Op,
@@ -103,7 +107,16 @@ key_ops = st.one_of(sets, updates, deletes, touches, increments, gets, invalidat
 
 names = st.sampled_from(NAMES)
 owners = st.sampled_from(OWNERS)
-lock_ttls = st.sampled_from([1, 50, 64, 1000])
+lock_ttls = st.sampled_from([0, 1, 50, 64, 1000])
+lease_ids = st.sampled_from([0, 0, 0, 1, 2, 3, 5])
+lease_ops = st.one_of(
+    st.builds(LeaseGrant, st.sampled_from([1, 70, 1000])),
+    st.builds(LeaseGrant, st.sampled_from([1, 70, 1000])),
+    st.builds(LeaseKeep, lease_ids),
+    st.builds(LeaseRevoke, lease_ids),
+)
+leased_sets = st.builds(Set, keys, values, tags=tags, ttl_ms=ttls, lease_id=lease_ids)
+notes = st.builds(LockNote, names, owners, st.integers(0, 12), st.sampled_from(["", "ü"]))
 acquires = st.builds(
     LockAcquire,
     names,
@@ -114,6 +127,7 @@ acquires = st.builds(
     st.sampled_from([1, 1, 1, 2, 3]),
     st.sampled_from(["", "note"]),
     st.integers(0, 2),
+    lease_ids,
 )
 renews = st.builds(LockRenew, names, owners, st.integers(0, 12), lock_ttls)
 releases = st.builds(LockRelease, names, owners, st.integers(0, 12), st.integers(0, 2))
@@ -123,7 +137,9 @@ session_ops = st.one_of(
     st.builds(SessionKeep, session_ids),
     st.builds(SessionClose, session_ids),
 )
-ops: st.SearchStrategy[Op] = st.one_of(key_ops, acquires, renews, releases, session_ops)
+ops: st.SearchStrategy[Op] = st.one_of(
+    key_ops, leased_sets, acquires, renews, releases, notes, lease_ops, session_ops
+)
 
 
 @st.composite

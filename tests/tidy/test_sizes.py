@@ -8,7 +8,7 @@ FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 # file -> lines; file:function -> lines. Lower a number when it shrinks, never raise one.
-LONGER_FILES: dict[str, int] = {"replcache/raft/engine.py": 516, "tests/unit/raft/test_wal.py": 531}
+LONGER_FILES: dict[str, int] = {"replcache/raft/engine.py": 516}
 LONGER_FUNCTIONS: dict[str, int] = {"replcache/raft/engine.py:__init__": 71}
 
 

@@ -63,7 +63,7 @@ class SetMany(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., content_type: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
-    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close", "invalidate_tags")
+    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close", "invalidate_tags", "lock_note", "lease_grant", "lease_keep", "lease_revoke")
     SET_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,10 @@ class Op(_message.Message):
     SESSION_KEEP_FIELD_NUMBER: _ClassVar[int]
     SESSION_CLOSE_FIELD_NUMBER: _ClassVar[int]
     INVALIDATE_TAGS_FIELD_NUMBER: _ClassVar[int]
+    LOCK_NOTE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_GRANT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_KEEP_FIELD_NUMBER: _ClassVar[int]
+    LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
     set: Set
     update: Update
     delete: Delete
@@ -90,7 +94,11 @@ class Op(_message.Message):
     session_keep: SessionKeep
     session_close: SessionClose
     invalidate_tags: InvalidateTags
-    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., invalidate_tags: _Optional[_Union[InvalidateTags, _Mapping]] = ...) -> None: ...
+    lock_note: LockNote
+    lease_grant: LeaseGrant
+    lease_keep: LeaseKeep
+    lease_revoke: LeaseRevoke
+    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., invalidate_tags: _Optional[_Union[InvalidateTags, _Mapping]] = ..., lock_note: _Optional[_Union[LockNote, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_keep: _Optional[_Union[LeaseKeep, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("if_absent", "if_present", "if_version", "if_value")
@@ -221,7 +229,7 @@ class InvalidateTags(_message.Message):
     def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LockAcquire(_message.Message):
-    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note", "attempt")
+    __slots__ = ("name", "owner", "ttl_ms", "wait_ms", "shared", "permits", "note", "attempt", "lease_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +238,7 @@ class LockAcquire(_message.Message):
     PERMITS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     ttl_ms: int
@@ -238,7 +247,8 @@ class LockAcquire(_message.Message):
     permits: int
     note: str
     attempt: int
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    lease_id: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl_ms: _Optional[int] = ..., wait_ms: _Optional[int] = ..., shared: bool = ..., permits: _Optional[int] = ..., note: _Optional[str] = ..., attempt: _Optional[int] = ..., lease_id: _Optional[int] = ...) -> None: ...
 
 class LockRenew(_message.Message):
     __slots__ = ("name", "owner", "token", "ttl_ms")
@@ -263,6 +273,36 @@ class LockRelease(_message.Message):
     token: int
     attempt: int
     def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class LockNote(_message.Message):
+    __slots__ = ("name", "owner", "token", "note")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    owner: bytes
+    token: int
+    note: str
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
+class LeaseGrant(_message.Message):
+    __slots__ = ("ttl_ms",)
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    ttl_ms: int
+    def __init__(self, ttl_ms: _Optional[int] = ...) -> None: ...
+
+class LeaseKeep(_message.Message):
+    __slots__ = ("lease_id",)
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    lease_id: int
+    def __init__(self, lease_id: _Optional[int] = ...) -> None: ...
+
+class LeaseRevoke(_message.Message):
+    __slots__ = ("lease_id",)
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    lease_id: int
+    def __init__(self, lease_id: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
     __slots__ = ("ttl_ms",)

@@ -7,6 +7,7 @@ import pytest
 from replcache.errors import CorruptLog
 from replcache.raft.disk import OsDisk
 from replcache.raft.wal import Entry, Wal
+from tests.helpers.sim_disk import SimDisk
 
 SMALL_SEGMENT = 4096
 
@@ -166,6 +167,26 @@ def test_compaction_deletes_whole_segments_only(tmp_path: Path) -> None:
     again.align_to_snapshot(200, 1)
     again.compact_to(200)
     assert content(again) == expected
+
+
+def test_compaction_to_every_index_keeps_every_entry_behind_it() -> None:
+    """A segment goes when its last live entry is compacted, not one index too early and not one too late."""
+    counts = []
+    for floor in range(1, 61):
+        disk = SimDisk()
+        wal = Wal.open(disk, "/wal", segment_bytes=1024, allocate_bytes=1024)
+        wal.set_hard_state(1, None)
+        wal.append(entries(1, 60))
+        wal.sync()
+        wal.compact_to(floor)
+        wal.sync()
+        counts.append(len(disk.files()))
+        disk.power_cut_with([False] * disk.unsynced())
+        again = Wal.open(disk, "/wal", segment_bytes=1024, allocate_bytes=1024)
+        again.align_to_snapshot(floor, 1)
+        assert again.entries(floor + 1, 1 << 40, 1 << 40) == entries(floor + 1, 60 - floor)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] - counts[-1] == 7
 
 
 def test_a_segment_with_live_entries_is_kept_although_the_next_one_starts_lower(tmp_path: Path) -> None:

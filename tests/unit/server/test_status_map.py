@@ -36,6 +36,8 @@ EXPECTED = {
     errors.SessionExpired: S.FAILED_PRECONDITION,
     errors.BatchAborted: S.ABORTED,
     errors.QuotaExceeded: S.RESOURCE_EXHAUSTED,
+    errors.Compacted: S.OUT_OF_RANGE,
+    errors.WatchTooSlow: S.RESOURCE_EXHAUSTED,
     errors.NotApplied: S.UNAVAILABLE,
     errors.Unavailable: S.UNAVAILABLE,
     errors.NoLeader: S.UNAVAILABLE,
