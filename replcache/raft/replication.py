@@ -33,7 +33,7 @@ class Progress:
     match: int = 0
     # One Append at a time until one is confirmed (etcd's StateProbe): no flood at a divergent log.
     is_probing: bool = True
-    # Log indexes up to which the Appends under way go, by sequence.
+    # (sequence, index before its first entry) of each Append under way.
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     sequence: int = 0
     # Refusals of requests up to here are old news.
@@ -94,11 +94,18 @@ class Leadership:
             self.replicate_to(peer, progress)
 
     def probe(self, peer: str, progress: Progress) -> None:
-        """Back to one request at a time from what is known to match."""
+        """Back to one request at a time, from what is known to match.
+
+        While nothing is known yet the search goes on where it was: starting over would send the whole log, or
+        a snapshot, to a follower that was away for a moment.
+        """
+        if not progress.is_probing:
+            progress.next = progress.match + 1
+        elif progress.in_flight:
+            progress.next = max(progress.match, progress.in_flight[0][1]) + 1
         progress.is_probing = True
         progress.in_flight.clear()
         progress.ignore_refusals_to = progress.sequence
-        progress.next = progress.match + 1
         self._engine.snapshots_out.forget(peer)
 
     def replicate_to(self, peer: str, progress: Progress) -> None:
@@ -133,7 +140,7 @@ class Leadership:
         message = Append(engine.term, progress.sequence, prev_index, prev_term, engine.commit_index, entries)
         if not progress.in_flight:
             progress.last_progress = engine.clock.now()
-        progress.in_flight.append((progress.sequence, prev_index + len(entries)))
+        progress.in_flight.append((progress.sequence, prev_index))
         # The entries' own durability here is not waited for (10.2.1): only the term's.
         if not engine.send(peer, message, lsn=engine.term_lsn):
             progress.in_flight.pop()

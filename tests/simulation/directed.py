@@ -1,5 +1,8 @@
-SCRIPTS = {}
+"""All directed schedules by name."""
 
+from tests.simulation import directed_raft
+from tests.simulation.stage import Script, play_script
 
-def play_script(script):
-    return None
+__all__ = ["SCRIPTS", "play_script"]
+
+SCRIPTS: dict[str, Script] = {**directed_raft.SCRIPTS}

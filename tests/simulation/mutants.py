@@ -63,7 +63,7 @@ def hunt_by_chance(mutant: Mutant, seeds_max: int) -> tuple[int, str]:
 
 
 def hunt_directed(mutant: Mutant) -> str:
-    if not mutant.directed:
+    if mutant.directed not in SCRIPTS:
         return ""
     with planted(mutant):
         violation = play_script(SCRIPTS[mutant.directed])

@@ -103,7 +103,7 @@ MUTANTS = (
             'assert self.voted_for is None, f"second vote in term {term}: {self.voted_for}, {voted_for}"',
             "pass",
         ),
-        directed="vote lost at a power cut",
+        directed="vote forgotten",
     ),
     raft(
         "vote before it is durable",
@@ -129,7 +129,6 @@ MUTANTS = (
         "vote twice in a term",
         "the vote is given to whoever asks",
         method("election:Election.on_request_vote", "engine.voted_for in (None, peer)", "True"),
-        directed="duplicate vote",
     ),
     raft(
         "count votes of an earlier term",
@@ -349,9 +348,14 @@ MUTANTS = (
         "walk back one entry at a time",
         "H22: a divergent follower takes a round trip for each entry",
         method(
-            "replication:Leadership._back_up",
-            "candidate = message.conflict_index\n",
-            "candidate = progress.next - 1\n    message = AppendReply(term=message.term)\n",
+            "replication:Follower._refuse",
+            "conflict_term, conflict_index = 0, wal.last_index + 1",
+            "conflict_term, conflict_index = 0, message.prev_index",
+        ),
+        method(
+            "replication:Follower._refuse",
+            "conflict_term, conflict_index = own, first_index_of_term_at(wal, message.prev_index)",
+            "conflict_term, conflict_index = 0, message.prev_index",
         ),
         directed="long divergent tail",
     ),

@@ -75,6 +75,9 @@ def rewritten(edits: list[Edit]) -> Any:
         if source.count(edit.old) != 1:
             raise StaleMutantError(f"{edit.place}: found {source.count(edit.old)} times: {edit.old!r}")
         source = source.replace(edit.old, edit.new)
+    if isinstance(owner, type):
+        # A function compiled outside of its class has no cell for super().
+        source = source.replace("super()", f"super({owner.__name__}, self)")
     made: dict[str, Any] = {}
     exec(compile(source, f"<mutant of {edits[0].place}>", "exec"), function.__globals__, made)
     return made[name]

@@ -228,6 +228,8 @@ class Process:
     # --- disk ----------------------------------------------------------------------------------------------
 
     def _start_sync(self) -> None:
+        if self.node.is_disk_held:
+            return
         job = self.storage.wal.take_sync_job()
         if job is not None:
             self.sync_job = job

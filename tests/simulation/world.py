@@ -78,6 +78,8 @@ class SimNode:
         self.disk_was_hurt = False
         # The disk is a new one since the last process.
         self.is_fresh = False
+        # For directed schedules: no sync begins.
+        self.is_disk_held = False
         # A bit was flipped: whether the node notices is what is tested.
         self.is_damaged = False
 
