@@ -36,7 +36,6 @@ MUTANTS = (
         "commit what the leader says",
         "H3: commit moves to the end of the own log",
         method(APPEND, "min(message.commit_index, verified)", "min(message.commit_index, wal.last_index)"),
-        directed="divergent tail behind a heartbeat append",
     ),
     raft(
         "heartbeat commits unverified entries",
@@ -406,11 +405,5 @@ MUTANTS = (
         "H24: nothing is sent again, callers wait",
         method("proposals:Proposals.resend", "again = [", "return\n    again = ["),
         directed="forwarded and lost",
-    ),
-    raft(
-        "answers of an earlier term leave late",
-        "the gate is not emptied when the term changes",
-        method("engine:Engine.become_follower", "        self._gated.clear()\n", ""),
-        directed="late answer",
     ),
 )

@@ -27,6 +27,7 @@ MUTANTS = (
         "serve a read without a round",
         "H18: the leader believes that it still leads",
         method("read_index:ReadRounds.try_finish", "if confirmed < majority:", "if False:"),
+        directed="read at a cut-off leader",
     ),
     reads(
         "read before the own term has committed",
@@ -42,6 +43,7 @@ MUTANTS = (
             "self._acknowledged.get(name, 0) >= self.round",
             "self._acknowledged.get(name, 0) >= 1",
         ),
+        directed="earlier round",
     ),
     reads(
         "join a round that has begun",
@@ -72,7 +74,7 @@ MUTANTS = (
             "    self._under_way, self._waiting = [], []\n",
             "    self._under_way, self._waiting = [], []\n    self.round = 0\n",
         ),
-        directed="read index across a leader change",
+        directed="confirmations of an earlier term",
     ),
     sessions(
         "execute a retry again",

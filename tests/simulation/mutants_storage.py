@@ -70,7 +70,6 @@ MUTANTS = (
             'return self._add((TRUNCATE, 0, index, self.last_term, b""))',
             "return self.next_lsn - 1",
         ),
-        directed="divergent tail behind a heartbeat append",
     ),
     storage(
         "throw the log's tail away at start",
@@ -105,18 +104,24 @@ MUTANTS = (
     storage(
         "cut the log at the first bad record",
         "H29: damage before the tail looks like a torn tail",
-        method("wal_recovery:recover", "judge_tail(data, seed, end, path)", "pass"),
-        directed="flipped bit",
+        Edit(
+            "replcache.raft.wal_recovery:recover",
+            "judge_tail(data, seed, end, path)",
+            "pass",
+            ("replcache.raft.wal",),
+        ),
+        directed="flipped bits",
     ),
     storage(
         "do not check records",
         "H29: a flipped bit is served as data",
-        method(
-            "wal_format:scan_records",
+        Edit(
+            "replcache.raft.wal_format:scan_records",
             "if len(payload) != size or value(payload) != payload_crc:",
             "if len(payload) != size:",
+            ("replcache.raft.wal_recovery",),
         ),
-        directed="flipped bit",
+        directed="flipped bits",
     ),
     storage(
         "keep a torn tail",
