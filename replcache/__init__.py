@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from replcache.client.aio import AsyncClient as AsyncClient
     from replcache.client.blocking import Client as Client
+    from replcache.client.blocking import Lock as Lock
     from replcache.client.lock import AsyncLock as AsyncLock
     from replcache.client.types import ClientStatistics as ClientStatistics
     from replcache.client.types import Consistency as Consistency

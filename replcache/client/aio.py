@@ -386,7 +386,8 @@ class AsyncClient(AsyncWatchCalls, AsyncClusterCalls):
         results: dict[K, SetResult] = {}
         for (given, _), answer in zip(parts, await asyncio.gather(*waiters), strict=True):
             results.update(zip(given, answer, strict=True))
-        return results
+        # In the order of the request, not of the messages.
+        return {key: results[key] for key in items}
 
     async def scan(
         self,

@@ -108,7 +108,7 @@ def node_status(response: cluster_pb2.StatusResponse, address: str) -> NodeStatu
         node=header.node,
         address=address,
         cluster_id=header.cluster_id,
-        role=cluster_pb2.Role.Name(response.role).removeprefix("ROLE_").lower(),
+        role=_role(response.role),
         leader=header.leader,
         term=header.term,
         revision=header.revision,
@@ -135,6 +135,13 @@ def node_status(response: cluster_pb2.StatusResponse, address: str) -> NodeStatu
             for peer in response.peers
         ),
     )
+
+
+def _role(role: int) -> str:
+    """ROLE_LEADER -> leader; a role that this version does not know stays a number."""
+    if role in cluster_pb2.Role.values():
+        return cluster_pb2.Role.Name(cluster_pb2.Role.ValueType(role)).removeprefix("ROLE_").lower()
+    return str(role)
 
 
 def lock_view(info: lock_pb2.LockInfo) -> LockView:

@@ -277,6 +277,8 @@ class ClientCore:
         failures = 0
         error: ReplcacheError | None = None
         while (now := clock.now()) < deadline:
+            if self.is_closed:
+                raise unknown_or_closed(is_write and maybe_executed)
             target = endpoint if endpoint is not None else self.router.pick(to_leader, now)
             if target.down_until > now and endpoint is None:
                 await asyncio.sleep(min(target.down_until, deadline) - now)
@@ -289,14 +291,14 @@ class ClientCore:
             error = answer
             decision = decide(error, is_write=is_write, maybe_executed=maybe_executed, can_split=False)
             maybe_executed |= error.may_have_executed
-            unknown = isinstance(error, OutcomeUnknown)
-            if decision.action is not Action.RETRY or (unknown and is_write and not retry_unknown):
+            is_unknown = isinstance(error, OutcomeUnknown)
+            if decision.action is not Action.RETRY or (is_unknown and is_write and not retry_unknown):
                 counters.failures += 1
                 raise decision.error
             failures += 1
             counters.retries += 1
             # The first unknown outcome is mostly a broken connection: another node is asked at once.
-            rank = failures - 1 if unknown else failures
+            rank = failures - 1 if is_unknown else failures
             delay_s = self._backoff.delay_s(rank, self.rng, error.retry_after_s)
             await asyncio.sleep(max(0.0, min(delay_s, deadline - clock.now())))
         counters.failures += 1
@@ -314,10 +316,22 @@ class ClientCore:
             if connect_first:
                 async with asyncio.timeout(min(timeout_s, CLIENT_ATTEMPT_TIMEOUT_S)):
                     await connection.channel.channel_ready()
-            response = await getattr(getattr(connection, service), method)(request, timeout=timeout_s)
+            call = getattr(getattr(connection, service), method)(request, timeout=timeout_s)
+            if timeout_s > CLIENT_ATTEMPT_TIMEOUT_S:
+                await self._watch_over(call, connection)
+            response = await call
         except TimeoutError:
             self.router.note_failure(target, self.clock.now())
             return Unavailable(f"no connection to {target.address}")
+        except asyncio.CancelledError:
+            # grpc.aio says so too when the channel was closed under the call.
+            if self.is_closed and not _is_task_cancelled():
+                return unknown_or_closed(True)
+            raise
+        except grpc.aio.UsageError:
+            if self.is_closed:
+                return unknown_or_closed(False)
+            raise
         except grpc.aio.AioRpcError as err:
             error = status.from_rpc_error(err)
             if not status.is_from_server(err) or isinstance(error, NotApplied):
@@ -325,6 +339,36 @@ class ClientCore:
             return error
         self.note_header(target, response.header)
         return response
+
+    async def _watch_over(self, call: Any, connection: channel.Connection) -> None:
+        """Returns when the call is done; ends it when its node is silent.
+
+        A call that may rightly take long (a lock's queue) can't be told from one to a node that hangs,
+        except by asking that node something that never waits.
+        """
+        waiting = self.tasks.start(_until_done(call), "replcache long call")
+        try:
+            while True:
+                done, _ = await asyncio.wait([waiting], timeout=CLIENT_ATTEMPT_TIMEOUT_S)
+                if done:
+                    return
+                try:
+                    await connection.cluster.Status(
+                        cluster_pb2.StatusRequest(), timeout=CLIENT_ATTEMPT_TIMEOUT_S
+                    )
+                except grpc.aio.AioRpcError as err:
+                    call.cancel()
+                    raise grpc.aio.AioRpcError(
+                        grpc.StatusCode.UNAVAILABLE,
+                        grpc.aio.Metadata(),
+                        grpc.aio.Metadata(),
+                        f"the node does not answer any more ({err.code().name})",
+                    ) from err
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        finally:
+            waiting.cancel()
 
     # --- statistics ---
 
@@ -341,5 +385,22 @@ class ClientCore:
             reconnects=counters.reconnects,
             sessions_opened=counters.sessions_opened,
             in_flight=sum(lane.in_flight for lane in lanes),
-            queued=sum(len(batch) for lane in lanes for batch in lane.queue),
+            # Copied at once: threads call this while the loop works on the queues.
+            queued=sum(len(batch) for lane in lanes for batch in list(lane.queue)),
         )
+
+
+def unknown_or_closed(maybe_executed: bool) -> ReplcacheError:
+    """What a call gets whose client is closed under it."""
+    text = "the client was closed"
+    return OutcomeUnknown(text) if maybe_executed else ClientClosed(text)
+
+
+def _is_task_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _until_done(call: Any) -> None:
+    """Waits for a call without looking at its outcome."""
+    await call.code()

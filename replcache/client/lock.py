@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from replcache.client.durations import Duration, from_proto, parse_seconds, parse_ttl_ms, to_proto
 from replcache.client.retry import Backoff
 from replcache.constants import (
+    CLIENT_ATTEMPT_TIMEOUT_S,
     CLIENT_CLOSE_TIMEOUT_S,
     LOCK_NAME_BYTES_MAX,
     LOCK_NOTE_BYTES_MAX,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _OWNER_BYTES = 16
 # An answer needs this much more time than the wait itself.
 _ANSWER_MARGIN_S = 1.0
+_RENEW_TRY_S_MIN = 0.1
 # Part of the ttl by which this side gives the lock up earlier: covers clocks that run at different rates.
 _DRIFT_FRACTION = 0.01
 
@@ -244,7 +246,15 @@ class AsyncLock:
         request = lock_pb2.RenewRequest(
             name=self.name, owner=self._owner, token=token, ttl=to_proto(self.options.ttl_ms)
         )
-        await self._core.unary("lock", "Renew", request, timeout_s, on_send=lambda now, _: sent.append(now))
+        await self._core.unary(
+            "lock",
+            "Renew",
+            request,
+            timeout_s,
+            # A node that hangs must not use up the validity.
+            attempt_s=min(CLIENT_ATTEMPT_TIMEOUT_S, max(self.options.ttl_s / 4, _RENEW_TRY_S_MIN)),
+            on_send=lambda now, _: sent.append(now),
+        )
         # Of the successful try: earlier ones may have failed without reaching the cluster.
         self._extend(sent[-1], self.options.ttl_s)
 

@@ -53,6 +53,18 @@ def set_options(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, not_sent, NOT_SENT_BYTES_MAX)
 
 
+async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
+    """Addresses of `host`. Numeric ones take no thread: a slow name server elsewhere must not delay them.
+
+    Raises:
+        OSError: the name has no address.
+    """
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 async def connect(host: str, port: int) -> socket.socket:
     """A connected TCP socket to the first address of `host` that takes one.
 
@@ -61,7 +73,7 @@ async def connect(host: str, port: int) -> socket.socket:
     Cancellation: nothing stays open.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await _resolve(host, port)
     last_error = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)

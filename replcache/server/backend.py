@@ -1,7 +1,8 @@
 """What all services share: the node, the clock, the metrics, headers, and running a command."""
 
+from replcache import constants
 from replcache.clock import Clock
-from replcache.errors import NodeHalted
+from replcache.errors import NodeHalted, Overloaded
 from replcache.observability.metrics import Metrics
 from replcache.pb.v1 import common_pb2
 from replcache.raft.port import NodeStatus, RaftPort
@@ -15,7 +16,15 @@ from replcache.statemachine.results import OpResult, Refusal, SetManyResult
 class Backend:
     """Access to the node. Everything goes through RaftPort, so that the node may live elsewhere one day."""
 
-    def __init__(self, port: RaftPort, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        port: RaftPort,
+        clock: Clock,
+        metrics: Metrics,
+        proposals_max: int = constants.PROPOSALS_IN_FLIGHT_MAX,
+    ) -> None:
+        """proposals_max: writes under way at once on this node; more are refused, not queued."""
+        self._proposals_max = proposals_max
         self.port = port
         self.clock = clock
         self.metrics = metrics
@@ -59,9 +68,12 @@ class Backend:
 
         Raises:
             Refused: the whole command was refused; nothing changed.
+            Overloaded: too many writes are under way on this node.
             NotApplied, OutcomeUnknown: see RaftPort.propose.
         """
         metrics = self.metrics
+        if metrics.proposals_in_flight >= self._proposals_max:
+            raise Overloaded(f"{self._proposals_max} writes are under way here (proposals_in_flight)")
         metrics.proposals_in_flight += 1
         try:
             result = await self.port.propose(command, deadline.work)

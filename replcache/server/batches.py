@@ -3,6 +3,10 @@
 The hot path is set_columns and get_columns: per key only what C code does for us (list(), map(len, ...)).
 """
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
 from replcache import constants
 from replcache.errors import InvalidRequest
 from replcache.pb.v1 import cache_pb2
@@ -13,6 +17,8 @@ from replcache.server.reads import DEFAULT_PLAN, Fetched, Reader, read_plan
 from replcache.statemachine.commands import Command, Get, SetMany
 from replcache.statemachine.entries import CONTENT_TYPE, META, MOD, VALUE, VERSION, Entry
 from replcache.statemachine.results import SetManyResult
+
+T = TypeVar("T")
 
 # Column values of a missing key.
 _MISSING = (b"", 0, 0, 0, None)
@@ -103,7 +109,8 @@ class Batches:
         self, request: cache_pb2.BatchRequest, deadline: Deadline
     ) -> cache_pb2.BatchResponse:
         validate.count(request.operations, "operations")
-        ops = tuple(convert.operation(message, index) for index, message in enumerate(request.operations))
+        operation = convert.operation
+        ops = tuple([operation(message, index) async for index, message in sliced(request.operations)])
         self._backend.metrics.batch_operations.observe(len(ops))
         keys = [op.key for op in ops if type(op) is Get]
         if len(keys) == len(ops):
@@ -119,11 +126,15 @@ class Batches:
             raise error
         self._backend.metrics.keys_written += len(ops) - len(keys)
         machine = self._backend.machine
+        clock_ms = machine.clock_ms
         revision = convert.newest_revision(results) or machine.revision
         return cache_pb2.BatchResponse(
             header=self._backend.header(revision),
             id=request.id,
-            results=convert.operation_results(ops, results, machine.clock_ms),
+            results=[
+                convert.operation_result(ops[index], result, clock_ms)
+                async for index, result in sliced(results)
+            ],
         )
 
     async def _gets(
@@ -133,17 +144,25 @@ class Batches:
         fetched = await self._reader.fetch(keys, plan, deadline)
         check_reply(fetched.entries, "operations")
         results = []
-        for key, entry in zip(keys, fetched.entries, strict=True):
+        async for index, entry in sliced(fetched.entries):
             answer = cache_pb2.OperationResult()
             answer.get.header.revision = fetched.revision
             if entry is not None:
-                answer.get.entry.CopyFrom(convert.entry(key, entry, fetched.clock_ms))
+                answer.get.entry.CopyFrom(convert.entry(keys[index], entry, fetched.clock_ms))
             results.append(answer)
         return cache_pb2.BatchResponse(
             header=self._backend.header(fetched.revision, fetched.served.level, fetched.served.staleness_s),
             id=request.id,
             results=results,
         )
+
+
+async def sliced(items: Sequence[T]) -> AsyncIterator[tuple[int, T]]:
+    """Like enumerate, but lets others have the loop now and then."""
+    for index, item in enumerate(items):
+        if index and index % constants.BATCH_SLICE_OPERATIONS == 0:
+            await asyncio.sleep(0)
+        yield index, item
 
 
 def check_reply(entries: list[Entry | None], field: str) -> None:

@@ -262,13 +262,8 @@ def set_duration_ms(target: Duration, milliseconds: int) -> None:
     target.nanos = rest * _NANOS_PER_MS
 
 
-def operation_results(
-    ops: Iterable[commands.Op], results: Iterable[OpResult], clock_ms: int
-) -> list[cache_pb2.OperationResult]:
-    return [_operation_result(op, result, clock_ms) for op, result in zip(ops, results, strict=True)]
-
-
-def _operation_result(op: commands.Op, result: OpResult, clock_ms: int) -> cache_pb2.OperationResult:
+def operation_result(op: commands.Op, result: OpResult, clock_ms: int) -> cache_pb2.OperationResult:
+    """One answer inside a batch; a refusal becomes the status that the single call would have failed with."""
     message = cache_pb2.OperationResult()
     match result:
         case SetResult():

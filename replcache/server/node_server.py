@@ -134,7 +134,7 @@ class Server:
         _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
 
     def _add_services(self, server: grpc.aio.Server, started_at: float) -> None:
-        backend = Backend(self._port, self._clock, self.metrics)
+        backend = Backend(self._port, self._clock, self.metrics, self._config.proposals_in_flight)
         accesses = Accesses(backend)
         accesses.start(self._supervisor)
         reader = Reader(backend, accesses)

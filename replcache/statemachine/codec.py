@@ -11,8 +11,8 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from replcache.pb.internal import log_pb2 as pb
-from replcache.statemachine.codec_ops import DECODERS, FILLERS
-from replcache.statemachine.commands import Command, Group, Op, SetMany
+from replcache.statemachine.codec_ops import decode_op, fill_op
+from replcache.statemachine.commands import Command, Group, SetMany
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat
 
 ENTRY_VERSION: Final = 1
@@ -93,7 +93,7 @@ def _encode_command(command: Command) -> pb.Command:
         message.set_many.content_type = columns.content_type
         message.set_many.ttl_ms = columns.ttl_ms
     for op in command.ops:
-        _fill_op(message.ops.add(), op)
+        fill_op(message.ops.add(), op)
     return message
 
 
@@ -105,7 +105,7 @@ def _decode_command(message: pb.Command) -> Command:
         if len(columns.keys) != len(columns.values):
             raise InvariantBroken(f"set_many: {len(columns.keys)} keys, {len(columns.values)} values")
     return Command(
-        tuple([_decode_op(op) for op in message.ops]),
+        tuple([decode_op(op) for op in message.ops]),
         columns,
         message.atomic,
         message.session_id,
@@ -113,18 +113,3 @@ def _decode_command(message: pb.Command) -> Command:
         message.session_acked_below,
         message.request_id,
     )
-
-
-def _fill_op(message: pb.Op, op: Op) -> None:
-    name, fill = FILLERS[type(op)]
-    part = getattr(message, name)
-    # An operation of defaults only would leave no trace otherwise.
-    part.SetInParent()
-    fill(op, part)
-
-
-def _decode_op(message: pb.Op) -> Op:
-    decode = DECODERS.get(message.WhichOneof("kind"))
-    if decode is None:
-        raise UnknownFormat("an operation of a kind that this version does not know")
-    return decode(message)

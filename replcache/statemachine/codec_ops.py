@@ -10,10 +10,16 @@ from typing import Any, Final
 
 from replcache.pb.internal import log_pb2 as pb
 from replcache.statemachine.commands import (
+    Accessed,
+    Compare,
     Condition,
     Delete,
+    DeleteRange,
+    Evict,
     Fence,
     Get,
+    GuardRemove,
+    GuardSet,
     Increment,
     InvalidateTags,
     LeaseGrant,
@@ -23,12 +29,15 @@ from replcache.statemachine.commands import (
     LockNote,
     LockRelease,
     LockRenew,
+    NamespaceRemove,
+    NamespaceSet,
     Op,
     SessionClose,
     SessionKeep,
     SessionOpen,
     Set,
     Touch,
+    Txn,
     Update,
 )
 from replcache.statemachine.invariants import UnknownFormat
@@ -283,6 +292,106 @@ def _fill_lease_revoke(op: LeaseRevoke, m: pb.LeaseRevoke) -> None:
     m.lease_id = op.lease_id
 
 
+# --- many keys ---
+
+
+def _fill_delete_range(op: DeleteRange, m: pb.DeleteRange) -> None:
+    m.start = op.start
+    m.end = op.end
+    m.limit = op.limit
+    _fill_fence(op.fence, m.fence)
+
+
+def _decode_delete_range(op: pb.Op) -> DeleteRange:
+    m = op.delete_range
+    return DeleteRange(m.start, m.end, m.limit, _fence(m))
+
+
+def _fill_accessed(op: Accessed, m: pb.Accessed) -> None:
+    m.keys.extend(op.keys)
+
+
+def _fill_evict(op: Evict, m: pb.Evict) -> None:
+    m.keys.extend(op.keys)
+    m.mod_revisions.extend(op.mod_revisions)
+    m.reason = op.reason
+
+
+def _decode_evict(op: pb.Op) -> Evict:
+    m = op.evict
+    return Evict(tuple(m.keys), tuple(m.mod_revisions), m.reason)
+
+
+# --- transactions ---
+
+
+def fill_op(message: pb.Op, op: Op) -> None:
+    """Writes any operation into an empty message."""
+    name, fill = FILLERS[type(op)]
+    part = getattr(message, name)
+    # An operation of defaults only would leave no trace otherwise.
+    part.SetInParent()
+    fill(op, part)
+
+
+def decode_op(message: pb.Op) -> Op:
+    decode = DECODERS.get(message.WhichOneof("kind"))
+    if decode is None:
+        raise UnknownFormat("an operation of a kind that this version does not know")
+    return decode(message)
+
+
+def _fill_txn(op: Txn, m: pb.Txn) -> None:
+    for compare in op.compares:
+        part = m.compares.add()
+        part.key = compare.key
+        _fill_condition(compare.condition, part.condition)
+    for fence in op.held:
+        _fill_fence(fence, m.held.add())
+    for one in op.then_ops:
+        fill_op(m.then_ops.add(), one)
+    for one in op.else_ops:
+        fill_op(m.else_ops.add(), one)
+
+
+def _decode_txn(op: pb.Op) -> Txn:
+    m = op.txn
+    return Txn(
+        tuple([Compare(part.key, _condition(part) or Condition()) for part in m.compares]),
+        tuple([Fence(part.name, part.token) for part in m.held]),
+        tuple([decode_op(part) for part in m.then_ops]),
+        tuple([decode_op(part) for part in m.else_ops]),
+    )
+
+
+# --- settings ---
+
+
+def _fill_guard_set(op: GuardSet, m: pb.GuardSet) -> None:
+    m.prefix = op.prefix
+    m.lock = op.lock
+
+
+def _fill_guard_remove(op: GuardRemove, m: pb.GuardRemove) -> None:
+    m.prefix = op.prefix
+
+
+def _fill_namespace_set(op: NamespaceSet, m: pb.NamespaceSet) -> None:
+    m.name = op.name
+    m.prefix = op.prefix
+    m.max_bytes = op.max_bytes
+    m.policy = op.policy
+
+
+def _decode_namespace_set(op: pb.Op) -> NamespaceSet:
+    m = op.namespace_set
+    return NamespaceSet(m.name, m.prefix, m.max_bytes, m.policy)
+
+
+def _fill_namespace_remove(op: NamespaceRemove, m: pb.NamespaceRemove) -> None:
+    m.name = op.name
+
+
 # --- sessions ---
 
 
@@ -317,6 +426,14 @@ FILLERS: Final[dict[type, tuple[str, Callable[[Any, Any], None]]]] = {
     LeaseGrant: ("lease_grant", _fill_lease_grant),
     LeaseKeep: ("lease_keep", _fill_lease_keep),
     LeaseRevoke: ("lease_revoke", _fill_lease_revoke),
+    DeleteRange: ("delete_range", _fill_delete_range),
+    Accessed: ("accessed", _fill_accessed),
+    Evict: ("evict", _fill_evict),
+    Txn: ("txn", _fill_txn),
+    GuardSet: ("guard_set", _fill_guard_set),
+    GuardRemove: ("guard_remove", _fill_guard_remove),
+    NamespaceSet: ("namespace_set", _fill_namespace_set),
+    NamespaceRemove: ("namespace_remove", _fill_namespace_remove),
 }
 # Field of pb.Op -> decoder.
 DECODERS: Final[dict[str | None, Callable[[pb.Op], Op]]] = {
@@ -337,4 +454,12 @@ DECODERS: Final[dict[str | None, Callable[[pb.Op], Op]]] = {
     "lease_grant": lambda op: LeaseGrant(op.lease_grant.ttl_ms),
     "lease_keep": lambda op: LeaseKeep(op.lease_keep.lease_id),
     "lease_revoke": lambda op: LeaseRevoke(op.lease_revoke.lease_id),
+    "delete_range": _decode_delete_range,
+    "accessed": lambda op: Accessed(tuple(op.accessed.keys)),
+    "evict": _decode_evict,
+    "txn": _decode_txn,
+    "guard_set": lambda op: GuardSet(op.guard_set.prefix, op.guard_set.lock),
+    "guard_remove": lambda op: GuardRemove(op.guard_remove.prefix),
+    "namespace_set": _decode_namespace_set,
+    "namespace_remove": lambda op: NamespaceRemove(op.namespace_remove.name),
 }

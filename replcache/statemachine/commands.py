@@ -101,6 +101,84 @@ class InvalidateTags:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteRange:
+    """Deletes start <= key < end (b"": no end), at most `limit` keys (0: 2,000, which is also the most)."""
+
+    start: bytes
+    end: bytes = b""
+    limit: int = 0
+    fence: Fence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accessed:
+    """Local reads of entries with a sliding expiry, collected by a node: their idle time starts anew."""
+
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Victims, chosen by the leader. A key that was written since has another mod_revision, and stays;
+    without
+    mod_revisions all go. `reason` is for the metrics of all nodes."""
+
+    keys: tuple[bytes, ...]
+    mod_revisions: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """The condition must hold for the key."""
+
+    key: bytes
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Txn:
+    """All compares hold, and all locks in `held` are held: then_ops, else else_ops; either list is atomic.
+    Only
+    operations on keys may be in them."""
+
+    compares: tuple[Compare, ...] = ()
+    held: tuple[Fence, ...] = ()
+    then_ops: "tuple[Op, ...]" = ()
+    else_ops: "tuple[Op, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSet:
+    """Writes below the prefix need a fence of this lock ("name*": of any lock whose name begins so)."""
+
+    prefix: bytes
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRemove:
+    prefix: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceSet:
+    """policy: namespaces.Policy. max_bytes 0: no limit. The empty prefix is the quota of everything."""
+
+    name: str
+    prefix: bytes
+    max_bytes: int
+    policy: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceRemove:
+    """The keys stay."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class LockAcquire:
     """`attempt` tells calls of the same owner apart (0: not told); the last one to ask has the place.
 
@@ -200,6 +278,14 @@ Op = (
     | LeaseGrant
     | LeaseKeep
     | LeaseRevoke
+    | DeleteRange
+    | Accessed
+    | Evict
+    | Txn
+    | GuardSet
+    | GuardRemove
+    | NamespaceSet
+    | NamespaceRemove
 )
 
 

@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
 
 def check(
-    machine: "StateMachine", fence: Fence | None, condition: Condition | None, row: Row | None
+    machine: "StateMachine", key: bytes, fence: Fence | None, condition: Condition | None, row: Row | None
 ) -> Refusal | None:
     """What every write asks first."""
+    if machine.guards.prefixes and (refusal := machine.guards.check(key, fence)) is not None:
+        return refusal
     if fence is not None and (refusal := machine.locks.check_fence(fence)) is not None:
         return refusal
     return None if condition is None else check_condition(condition, row)
@@ -51,8 +53,12 @@ def missing(what: str) -> Refusal:
 
 def apply_set(machine: "StateMachine", writer: Writer, op: Set) -> SetResult | Refusal:
     row = writer.get(op.key)
-    if op.fence is not None or op.condition is not None:
-        refusal = check(machine, op.fence, op.condition, row)
+    if op.fence is not None or op.condition is not None or machine.guards.prefixes:
+        refusal = check(machine, op.key, op.fence, op.condition, row)
+        if refusal is not None:
+            return refusal
+    if machine.store.namespaces.active:
+        refusal = machine.store.check_quota(op.key, len(op.value), row, writer.grown_bytes)
         if refusal is not None:
             return refusal
     if op.lease_id and op.lease_id not in machine.leases.leases:
@@ -82,7 +88,7 @@ def _set_meta(op: Set, row: Row | None, clock_ms: int, tag_epoch: int) -> Meta |
 
 def apply_delete(machine: "StateMachine", writer: Writer, op: Delete) -> DeleteResult | Refusal:
     row = writer.get(op.key)
-    refusal = check(machine, op.fence, op.condition, row)
+    refusal = check(machine, op.key, op.fence, op.condition, row)
     if refusal is not None:
         return refusal
     if row is None:
@@ -94,7 +100,7 @@ def apply_delete(machine: "StateMachine", writer: Writer, op: Delete) -> DeleteR
 def apply_touch(machine: "StateMachine", writer: Writer, op: Touch) -> TouchResult | Refusal:
     """Sets the expiry; value, version and mod_revision stay, the change has a revision all the same."""
     row = writer.get(op.key)
-    refusal = check(machine, op.fence, op.condition, row)
+    refusal = check(machine, op.key, op.fence, op.condition, row)
     if refusal is not None:
         return refusal
     if row is None:

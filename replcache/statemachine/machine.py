@@ -20,14 +20,16 @@ from dataclasses import dataclass
 
 from replcache.constants import HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX
 from replcache.statemachine import codec
-from replcache.statemachine.commands import Command, Group, Op
+from replcache.statemachine.commands import Command, Group, Op, SetMany
 from replcache.statemachine.entries import Entry, as_entry, as_optional_entry
 from replcache.statemachine.events import AnyEvent
 from replcache.statemachine.groups import GroupLog
+from replcache.statemachine.guards import GuardTable
 from replcache.statemachine.history import History
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
 from replcache.statemachine.leases import LeaseTable, LeaseView
 from replcache.statemachine.locks import LockTable, LockView
+from replcache.statemachine.namespaces import NamespaceView
 from replcache.statemachine.operations import KEY_OPERATIONS, OTHER_OPERATIONS, keys_of
 from replcache.statemachine.results import (
     CommandResult,
@@ -76,6 +78,7 @@ class Statistics:
     history_bytes: int
     oldest_revision: int
     expired_total: int
+    evicted_totals: tuple[tuple[str, int], ...]
     snapshots_being_read: int
 
 
@@ -93,24 +96,25 @@ class StateMachine:
     ) -> None:
         self.applied_index = 0
         self.chain = 0
-        self._turn = Turn()
-        self.leases: LeaseTable = LeaseTable(self._turn)
-        self.store = Store(self._turn, self.leases)
-        self.locks: LockTable = LockTable(self._turn, self.leases)
-        self.replies: Replies = Replies(self._turn)
+        self.turn = Turn()
+        self.leases: LeaseTable = LeaseTable(self.turn)
+        self.store = Store(self.turn, self.leases)
+        self.locks: LockTable = LockTable(self.turn, self.leases)
+        self.replies: Replies = Replies(self.turn)
         self.groups = GroupLog()
+        self.guards = GuardTable()
         self.history = History(1, history_events_max, history_bytes_max)
-        self._direct = DirectWriter(self.store, self._turn)
+        self._direct = DirectWriter(self.store, self.turn)
 
     @property
     def revision(self) -> int:
         """Of the last change."""
-        return self._turn.revision
+        return self.turn.revision
 
     @property
     def clock_ms(self) -> int:
         """Cluster clock, milliseconds."""
-        return self._turn.clock_ms
+        return self.turn.clock_ms
 
     # --- the log ---
 
@@ -135,7 +139,7 @@ class StateMachine:
         return applied
 
     def _apply(self, index: int, clock_ms: int, groups: Sequence[Group]) -> Applied:
-        turn, store = self._turn, self.store
+        turn, store = self.turn, self.store
         turn.events = []
         if store.views:
             store.views = [view for view in store.views if not view.finished]
@@ -150,6 +154,8 @@ class StateMachine:
                 answers = [self._run_command(command) for command in group.commands]
             results.append((group.origin, group.boot, group.sequence, answers))
         store.clear_graves()
+        if store.namespaces.active:
+            store.namespaces.backfill(store.rows, store.index)
         self.applied_index = index
         events = turn.events
         if events:
@@ -196,13 +202,25 @@ class StateMachine:
     def _execute(self, command: Command) -> CommandResult:
         columns = command.set_many
         if columns is not None:
+            refusal = self._refuse_columns(columns)
+            if refusal is not None:
+                return refusal
             versions, first = self.store.put_columns(
                 columns.keys, columns.values, columns.content_type, columns.ttl_ms, command.atomic
             )
             return SetManyResult(versions, first)
         if command.atomic:
-            return self._execute_atomic(command.ops)
+            return self.execute_atomic(command.ops)
         return tuple([self._execute_op(op) for op in command.ops])
+
+    def _refuse_columns(self, columns: SetMany) -> Refusal | None:
+        if self.guards.prefixes:
+            refusal = self.guards.check_columns(columns.keys)
+            if refusal is not None:
+                return refusal
+        if self.store.namespaces.active:
+            return self.store.check_quota_columns(columns.keys, columns.values)
+        return None
 
     def _execute_op(self, op: Op) -> OpResult:
         on_keys = KEY_OPERATIONS.get(type(op))
@@ -211,14 +229,14 @@ class StateMachine:
             return on_keys(self, self._direct, op)
         return OTHER_OPERATIONS[type(op)](self, op)
 
-    def _execute_atomic(self, ops: Sequence[Op]) -> CommandResult:
+    def execute_atomic(self, ops: Sequence[Op]) -> tuple[OpResult, ...] | Refusal:
         """All or nothing; the first operation that is refused decides."""
         for op in ops:
             if type(op) in KEY_OPERATIONS:
                 # The ends of dead entries have revisions of their own, before the batch's.
                 for key in keys_of(op):
                     self.store.bury_if_dead(key)
-        writer = AtomicWriter(self.store, self._turn)
+        writer = AtomicWriter(self.store, self.turn)
         results: list[OpResult] = []
         for number, op in enumerate(ops):
             on_keys = KEY_OPERATIONS.get(type(op))
@@ -281,6 +299,13 @@ class StateMachine:
         """The fencing token under which `owner` holds the lock; 0: it does not."""
         return self.locks.held_token(name, owner)
 
+    def describe_namespaces(self) -> list[NamespaceView]:
+        return self.store.namespaces.describe(self.store.quota_bytes, len(self.store.rows))
+
+    def describe_guards(self) -> list[tuple[bytes, str]]:
+        """(prefix, lock), by prefix."""
+        return self.guards.freeze()
+
     def describe_lease(self, lease_id: int) -> LeaseView | None:
         return self.leases.describe(lease_id)
 
@@ -290,7 +315,7 @@ class StateMachine:
         found = [
             due
             for due in (
-                self.clock_ms if self.store.graveyard.graves else None,
+                self.clock_ms if self.store.graveyard.graves or self.store.namespaces.is_counting() else None,
                 self.store.timers.next_due_ms(),
                 self.locks.next_due_ms(),
                 self.leases.next_due_ms(),
@@ -335,8 +360,8 @@ class StateMachine:
         """For restore only."""
         self.applied_index = index
         self.chain = chain
-        self._turn.clock_ms = clock_ms
-        self._turn.revision = revision
+        self.turn.clock_ms = clock_ms
+        self.turn.revision = revision
 
     def digest(self) -> bytes:
         """SHA-256 of the whole state, equal on all nodes at equal index. Reads everything: about 2 s for a
@@ -364,5 +389,6 @@ class StateMachine:
             history_bytes=self.history.bytes,
             oldest_revision=self.history.oldest_revision,
             expired_total=self.store.expired_total,
+            evicted_totals=tuple(sorted(self.store.evicted_totals.items())),
             snapshots_being_read=len(self.store.views),
         )

@@ -6,10 +6,15 @@ A new kind is a class in commands.py, a filler and a decoder in codec_ops.py, a 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from replcache.statemachine import keyops, updates
+from replcache.statemachine import keyops, manyops, settings, txns, updates
 from replcache.statemachine.commands import (
+    Accessed,
     Delete,
+    DeleteRange,
+    Evict,
     Get,
+    GuardRemove,
+    GuardSet,
     Increment,
     InvalidateTags,
     LeaseGrant,
@@ -19,12 +24,15 @@ from replcache.statemachine.commands import (
     LockNote,
     LockRelease,
     LockRenew,
+    NamespaceRemove,
+    NamespaceSet,
     Op,
     SessionClose,
     SessionKeep,
     SessionOpen,
     Set,
     Touch,
+    Txn,
     Update,
 )
 from replcache.statemachine.results import OpResult
@@ -50,6 +58,7 @@ KEY_OPERATIONS: Final[dict[type, _KeyOperation]] = {
     Increment: updates.apply_increment,
     Get: keyops.apply_get,
     InvalidateTags: keyops.apply_invalidate_tags,
+    DeleteRange: manyops.apply_delete_range,
 }
 # The others stand for themselves.
 _OtherOperation = Callable[["StateMachine", Any], OpResult]
@@ -58,6 +67,13 @@ OTHER_OPERATIONS: Final[dict[type, _OtherOperation]] = {
     LockRenew: lambda machine, op: machine.locks.renew(op),
     LockNote: lambda machine, op: machine.locks.set_note(op),
     LockRelease: lambda machine, op: machine.locks.release(op),
+    Accessed: manyops.apply_accessed,
+    Evict: manyops.apply_evict,
+    Txn: txns.apply_txn,
+    GuardSet: settings.apply_guard_set,
+    GuardRemove: settings.apply_guard_remove,
+    NamespaceSet: settings.apply_namespace_set,
+    NamespaceRemove: settings.apply_namespace_remove,
     LeaseGrant: lambda machine, op: machine.leases.grant(op.ttl_ms),
     LeaseKeep: lambda machine, op: machine.leases.keep(op.lease_id),
     LeaseRevoke: lambda machine, op: machine.revoke_lease(op.lease_id),

@@ -126,6 +126,23 @@ class LeaseResult:
     ttl_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """succeeded: the compares held, so `results` are those of then_ops; otherwise of else_ops."""
+
+    succeeded: bool
+    results: "tuple[OpResult, ...]"
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """Of a setting (guard, namespace). changed=False: it was so already."""
+
+    changed: bool
+    revision: int
+
+
 OpResult = (
     Refusal
     | SetResult
@@ -139,6 +156,8 @@ OpResult = (
     | SessionResult
     | CountResult
     | LeaseResult
+    | TxnResult
+    | ChangeResult
 )
 
 

@@ -14,22 +14,22 @@ place.
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from replcache.constants import SNAPSHOT_CHUNK_BYTES
 from replcache.errors import CorruptSnapshot
 from replcache.statemachine.entries import Meta, Row
 from replcache.statemachine.graves import read_grave, write_grave
 from replcache.statemachine.groups import read_origin, write_origin
+from replcache.statemachine.guards import read_guard, write_guard
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
 from replcache.statemachine.keyindex import KeyIndex, merged_blocks
 from replcache.statemachine.leases import read_lease, write_lease
 from replcache.statemachine.lock_state import read_lock, write_lock
+from replcache.statemachine.namespaces import read_namespace, write_namespace
 from replcache.statemachine.plain import PlainReader, PlainWriter, read_meta, write_meta
 from replcache.statemachine.sessions import (
-    FrozenRequest,
-    FrozenSession,
     read_request,
     read_session,
     write_request,
@@ -56,6 +56,8 @@ REQUESTS: Final = 5
 ORIGINS: Final = 6
 GRAVES: Final = 7
 LEASES: Final = 8
+GUARDS: Final = 9
+NAMESPACES: Final = 10
 
 
 class SnapshotView:
@@ -83,6 +85,8 @@ class SnapshotView:
         self._origins = machine.groups.freeze()
         self._tag_epoch = store.tags.epoch
         self._graves = list(store.graveyard.graves)
+        self._guards = machine.guards.freeze()
+        self._namespaces = store.namespaces.freeze()
 
     @property
     def finished(self) -> bool:
@@ -149,39 +153,29 @@ class SnapshotView:
             yield _block(ROWS, _write_rows(keys, rows))
 
     def _other_blocks(self) -> Iterator[bytes]:
-        writer = PlainWriter()
-        for lock in self._locks:
-            write_lock(writer, lock)
-            if writer.size >= BLOCK_BYTES:
-                yield _block(LOCKS, writer.take())
-        if writer.size:
-            yield _block(LOCKS, writer.take())
-        for session in self._sessions:
-            write_session(writer, session)
-            if writer.size >= BLOCK_BYTES:
-                yield _block(SESSIONS, writer.take())
-        if writer.size:
-            yield _block(SESSIONS, writer.take())
-        for request in self._requests:
-            write_request(writer, request)
-            if writer.size >= BLOCK_BYTES:
-                yield _block(REQUESTS, writer.take())
-        if writer.size:
-            yield _block(REQUESTS, writer.take())
-        for origin in self._origins:
-            write_origin(writer, origin)
-        if writer.size:
-            yield _block(ORIGINS, writer.take())
-        for lease in self._leases:
-            write_lease(writer, lease)
-            if writer.size >= BLOCK_BYTES:
-                yield _block(LEASES, writer.take())
-        if writer.size:
-            yield _block(LEASES, writer.take())
-        for grave in self._graves:
-            write_grave(writer, grave)
-        if writer.size:
-            yield _block(GRAVES, writer.take())
+        yield from _list_blocks(NAMESPACES, self._namespaces, write_namespace)
+        yield from _list_blocks(GUARDS, self._guards, write_guard)
+        yield from _list_blocks(LEASES, self._leases, write_lease)
+        yield from _list_blocks(LOCKS, self._locks, write_lock)
+        yield from _list_blocks(SESSIONS, self._sessions, write_session)
+        yield from _list_blocks(REQUESTS, self._requests, write_request)
+        yield from _list_blocks(ORIGINS, self._origins, write_origin)
+        yield from _list_blocks(GRAVES, self._graves, write_grave)
+
+
+ItemT = TypeVar("ItemT")
+
+
+def _list_blocks(
+    kind: int, items: list[ItemT], write: Callable[[PlainWriter, ItemT], None]
+) -> Iterator[bytes]:
+    writer = PlainWriter()
+    for item in items:
+        write(writer, item)
+        if writer.size >= BLOCK_BYTES:
+            yield _block(kind, writer.take())
+    if writer.size:
+        yield _block(kind, writer.take())
 
 
 def _block(kind: int, payload: bytes) -> bytes:
@@ -232,12 +226,11 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
         CorruptSnapshot: damaged, cut short, or not a snapshot at all.
         UnknownFormat: made by a later version.
     """
-    locks, leases, origins, graves = [], [], [], []
-    tag_epoch = 0
-    sessions: list[FrozenSession] = []
-    requests: list[FrozenRequest] = []
     keys_in_order: list[bytes] = []
     table = machine.store.rows
+    # Everything but rows, by kind; read by the function that _READERS has for it.
+    found: dict[int, list[Any]] = {kind: [] for kind in _READERS}
+    tag_epoch = 0
     for kind, payload in _read_blocks(chunks):
         reader = PlainReader(payload)
         if kind == HEADER:
@@ -245,29 +238,32 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
             machine.load_header(index, clock_ms, revision, chain)
         elif kind == ROWS:
             _read_rows(reader, table, keys_in_order)
-        else:
+        elif kind in _READERS:
             while not reader.at_end:
-                if kind == LOCKS:
-                    locks.append(read_lock(reader))
-                elif kind == SESSIONS:
-                    sessions.append(read_session(reader))
-                elif kind == REQUESTS:
-                    requests.append(read_request(reader))
-                elif kind == ORIGINS:
-                    origins.append(read_origin(reader))
-                elif kind == LEASES:
-                    leases.append(read_lease(reader))
-                elif kind == GRAVES:
-                    graves.append(read_grave(reader))
-                else:
-                    raise UnknownFormat(f"snapshot block of kind {kind} is not known to this version")
+                found[kind].append(_READERS[kind](reader))
+        else:
+            raise UnknownFormat(f"snapshot block of kind {kind} is not known to this version")
         if not reader.at_end:
             raise InvariantBroken(f"snapshot block of kind {kind} is longer than what it holds")
-    machine.leases.load(leases)
-    machine.store.load(KeyIndex.from_sorted(table, keys_in_order), tag_epoch, graves)
-    machine.locks.load(locks)
-    machine.replies.load((sessions, requests))
-    machine.groups.load(origins)
+    machine.guards.load(found[GUARDS])
+    machine.leases.load(found[LEASES])
+    machine.store.namespaces.load(found[NAMESPACES])
+    machine.store.load(KeyIndex.from_sorted(table, keys_in_order), tag_epoch, found[GRAVES])
+    machine.locks.load(found[LOCKS])
+    machine.replies.load((found[SESSIONS], found[REQUESTS]))
+    machine.groups.load(found[ORIGINS])
+
+
+_READERS: Final[dict[int, Callable[[PlainReader], object]]] = {
+    NAMESPACES: read_namespace,
+    GUARDS: read_guard,
+    LEASES: read_lease,
+    LOCKS: read_lock,
+    SESSIONS: read_session,
+    REQUESTS: read_request,
+    ORIGINS: read_origin,
+    GRAVES: read_grave,
+}
 
 
 def _read_blocks(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ removals per applied log entry are bounded.
 Invariant: index, timers and counts are functions of the table and the clock alone; only the table is state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from replcache.statemachine.entries import DUE, LEASE, NO_META, TAG_EPOCH, TAGS, Meta, Row, make_meta
@@ -18,6 +18,8 @@ from replcache.statemachine.invariants import require
 from replcache.statemachine.keyindex import KeyIndex
 from replcache.statemachine.keysets import KeySet
 from replcache.statemachine.leases import LeaseTable
+from replcache.statemachine.namespaces import ENTRY_OVERHEAD_BYTES, NamespaceTable
+from replcache.statemachine.results import Refusal
 from replcache.statemachine.tags import TagTable
 from replcache.statemachine.turn import Turn
 
@@ -43,9 +45,11 @@ class Store:
         "_leases",
         "_turn",
         "backlog",
+        "evicted_totals",
         "expired_total",
         "graveyard",
         "index",
+        "namespaces",
         "rows",
         "size_bytes",
         "tags",
@@ -67,6 +71,9 @@ class Store:
         self.size_bytes = 0
         # Since the process started; not part of the state.
         self.expired_total = 0
+        # Reason -> entries, likewise.
+        self.evicted_totals: dict[str, int] = {}
+        self.namespaces = NamespaceTable()
         self.views: list[SavedRows] = []
 
     # --- reading ---
@@ -136,6 +143,12 @@ class Store:
                 found.append((key, row))
         return found, None
 
+    def keys_from(self, start: bytes) -> Iterator[bytes]:
+        """Keys >= start of all rows, also of dead ones, in byte order: the same on every node. (The index
+        also has keys that are gone, other ones on other nodes.)"""
+        rows = self.rows
+        return (key for block in self.index.iterate(start, False, 256) for key in block if key in rows)
+
     # --- changing ---
 
     def save(self, key: bytes) -> None:
@@ -151,6 +164,8 @@ class Store:
         old = rows.get(key)
         rows[key] = row
         meta = row[4]
+        if self.namespaces.active:
+            self._charge(key, row, old)
         if old is None:
             self.size_bytes += len(key) + len(row[0])
             self.index.add(key)
@@ -167,9 +182,48 @@ class Store:
             self.save(key)
         old = self.rows.pop(key)
         self.size_bytes -= len(key) + len(old[0])
+        if self.namespaces.active:
+            self.namespaces.charge(key, -len(key) - len(old[0]), -1)
         self.index.note_removals(1)
         if old[4] is not None:
             self._unlink(key, old[4])
+
+    def _charge(self, key: bytes, row: Row, old: Row | None) -> None:
+        if old is None:
+            self.namespaces.charge(key, len(key) + len(row[0]), 1)
+        else:
+            self.namespaces.charge(key, len(row[0]) - len(old[0]), 0)
+
+    @property
+    def quota_bytes(self) -> int:
+        """What counts against the quota of everything."""
+        return self.size_bytes + len(self.rows) * ENTRY_OVERHEAD_BYTES
+
+    def check_quota(self, key: bytes, size: int, old: Row | None, grown_bytes: int) -> Refusal | None:
+        """Whether a value of `size` bytes may replace `old`, behind changes that will add grown_bytes."""
+        growth = size - len(old[0]) if old is not None else len(key) + size + ENTRY_OVERHEAD_BYTES
+        if growth <= 0:
+            return None
+        return self.namespaces.check(key, growth + grown_bytes, self.quota_bytes)
+
+    def check_quota_columns(self, keys: list[bytes], values: list[bytes]) -> Refusal | None:
+        """The same for sets in columns, of which all or none take effect."""
+        growth: dict[str, tuple[bytes, int]] = {}
+        total = 0
+        for key, value in zip(keys, values, strict=True):
+            old = self.rows.get(key)
+            more = (
+                len(value) - len(old[0]) if old is not None else len(key) + len(value) + ENTRY_OVERHEAD_BYTES
+            )
+            total += more
+            namespace = self.namespaces.find(key)
+            if namespace is not None:
+                growth[namespace.name] = (key, growth.get(namespace.name, (key, 0))[1] + more)
+        for key, more in growth.values():
+            refusal = self.namespaces.check(key, more, 0)
+            if refusal is not None:
+                return refusal
+        return self.namespaces.check_everything(total, self.quota_bytes)
 
     def _link(self, key: bytes, meta: Meta) -> None:
         if meta[1]:
@@ -267,6 +321,7 @@ class Store:
         put_rows: list[Row] = []
         new_keys: list[bytes] = []
         replaced_bytes = 0
+        charged = self.namespaces.active
         for key, value in zip(keys, values, strict=True):
             old = get(key)
             if old is None:
@@ -283,6 +338,8 @@ class Store:
                     # (The same object: a plain one, or a key twice in this batch. Nothing is linked then.)
                     self._unlink(key, old_meta)
             rows[key] = row
+            if charged:
+                self._charge(key, row, old)
             put_rows.append(row)
             revision += step
         if not keys:
@@ -313,6 +370,8 @@ class Store:
         size = 0
         for key, row in self.rows.items():
             size += len(key) + len(row[0])
+            if self.namespaces.active:
+                self._charge(key, row, None)
             meta = row[4]
             if meta is None:
                 continue
@@ -343,6 +402,7 @@ class Store:
                 timed += 1 if row[4][DUE] else 0
                 require(row[4] != NO_META, f"{key!r} has a meta that says nothing")
                 tagged += self._check_tags(key, row[4])
+        self.namespaces.check_invariants(self.rows)
         require(size == self.size_bytes, f"{size} bytes in the table, {self.size_bytes} counted")
         require(timed == len(self.timers), f"{timed} entries expire, {len(self.timers)} timers")
         linked = sum(len(keys) for keys in self.tags.sets.values())

@@ -11,6 +11,7 @@ from replcache.statemachine.entries import Entry, as_entry
 from replcache.statemachine.invariants import UnknownFormat, require
 from replcache.statemachine.plain import PlainReader, PlainWriter, read_row, write_row
 from replcache.statemachine.results import (
+    ChangeResult,
     CommandResult,
     CountResult,
     DeleteResult,
@@ -26,13 +27,15 @@ from replcache.statemachine.results import (
     SetManyResult,
     SetResult,
     TouchResult,
+    TxnResult,
     UpdateResult,
 )
 
 _SET_MANY: Final = 100
 _TUPLE: Final = 101
 
-# Kinds of fields: u unsigned, s signed, f flag, t text, e entry or None, c refusal code or None (0).
+# Kinds of fields: u unsigned, s signed, f flag, t text, e entry or None, c refusal code or None (0),
+# r results of operations.
 _LAYOUTS: Final[dict[type, tuple[int, str, Callable[..., OpResult]]]] = {
     Refusal: (1, "ctsc", Refusal),
     SetResult: (2, "uue", SetResult),
@@ -46,6 +49,8 @@ _LAYOUTS: Final[dict[type, tuple[int, str, Callable[..., OpResult]]]] = {
     SessionResult: (10, "ufuu", SessionResult),
     CountResult: (11, "uuf", CountResult),
     LeaseResult: (12, "ufuu", LeaseResult),
+    TxnResult: (13, "fru", TxnResult),
+    ChangeResult: (14, "fu", ChangeResult),
 }
 _BY_NUMBER: Final = {number: (kinds, make) for number, kinds, make in _LAYOUTS.values()}
 # What a reply costs besides the values in it.
@@ -63,6 +68,8 @@ def reply_size(result: CommandResult) -> int:
         size += REPLY_OVERHEAD_BYTES
         if isinstance(one, UpdateResult | GetResult):
             size += 0 if one.entry is None else len(one.entry.value)
+        elif isinstance(one, TxnResult):
+            size += reply_size(one.results)
         elif isinstance(one, SetResult | DeleteResult):
             size += 0 if one.previous is None else len(one.previous.value)
     return size
@@ -108,6 +115,11 @@ def _write_field(writer: PlainWriter, kind: str, value: object) -> None:
         writer.flag(value is not None)
         if isinstance(value, Entry):
             write_row(writer, value.row)
+    elif kind == "r":
+        assert isinstance(value, tuple)
+        writer.unsigned(len(value))
+        for result in value:
+            _write_op_result(writer, result)
     elif kind == "t":
         assert isinstance(value, str)
         writer.text(value)
@@ -132,6 +144,8 @@ def _read_op_result(reader: PlainReader, number: int) -> OpResult:
 def _read_field(reader: PlainReader, kind: str) -> object:
     if kind == "e":
         return as_entry(read_row(reader)) if reader.flag() else None
+    if kind == "r":
+        return tuple(_read_op_result(reader, reader.unsigned()) for _ in range(reader.unsigned()))
     if kind == "t":
         return reader.text()
     if kind == "f":

@@ -23,7 +23,7 @@ _NOT_OBJECT = Refusal(
 
 def apply_update(machine: "StateMachine", writer: Writer, op: Update) -> UpdateResult | Refusal:
     row = writer.get(op.key)
-    refusal = check(machine, op.fence, op.condition, row)
+    refusal = check(machine, op.key, op.fence, op.condition, row)
     if refusal is not None:
         return refusal
     if row is None:
@@ -31,6 +31,10 @@ def apply_update(machine: "StateMachine", writer: Writer, op: Update) -> UpdateR
     value = _new_value(op, row[0])
     if isinstance(value, Refusal):
         return value
+    if machine.store.namespaces.active:
+        refusal = machine.store.check_quota(op.key, len(value), row, writer.grown_bytes)
+        if refusal is not None:
+            return refusal
     meta = _updated_meta(row[4], op, writer.clock_ms)
     updated: Row = (value, row[1], writer.revision, row[3] + 1, meta)
     writer.put(op.key, updated)
@@ -107,7 +111,7 @@ def _updated_meta(old: Meta | None, op: Update, clock_ms: int) -> Meta | None:
 
 def apply_increment(machine: "StateMachine", writer: Writer, op: Increment) -> IncrementResult | Refusal:
     row = writer.get(op.key)
-    refusal = check(machine, op.fence, None, row)
+    refusal = check(machine, op.key, op.fence, None, row)
     if refusal is not None:
         return refusal
     if row is None:
@@ -124,6 +128,10 @@ def apply_increment(machine: "StateMachine", writer: Writer, op: Increment) -> I
     if op.maximum is not None and total > op.maximum:
         return Refusal(RefusalCode.OUT_OF_RANGE, f"add {op.delta}: above the maximum {op.maximum}")
     value = b"%d" % total
+    if machine.store.namespaces.active:
+        refusal = machine.store.check_quota(op.key, len(value), row, writer.grown_bytes)
+        if refusal is not None:
+            return refusal
     revision = writer.revision
     if row is None:
         # Decimal text is JSON, and clients decode it as the number that it is.

@@ -4,11 +4,13 @@ An operation is a function of (machine, writer, op). It reads and writes through
 function serves single operations and atomic batches, and nothing ever has to be undone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from heapq import merge
 from typing import Protocol
 
 from replcache.statemachine.entries import TAGS, Row
 from replcache.statemachine.events import Event, EventKind
+from replcache.statemachine.namespaces import ENTRY_OVERHEAD_BYTES
 from replcache.statemachine.store import Store
 from replcache.statemachine.turn import Turn
 
@@ -37,6 +39,19 @@ class Writer(Protocol):
 
     def get(self, key: bytes) -> Row | None:
         """The living row."""
+        ...
+
+    def peek(self, key: bytes) -> Row | None:
+        """The living row, without burying a dead one; for operations that meet many."""
+        ...
+
+    def keys_from(self, start: bytes) -> Iterator[bytes]:
+        """Keys >= start of all rows, also of dead ones, in byte order."""
+        ...
+
+    @property
+    def grown_bytes(self) -> int:
+        """What the changes that have not taken effect yet will add to the store, at most."""
         ...
 
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None: ...
@@ -91,6 +106,16 @@ class DirectWriter:
             self.revision = self._turn.revision + 1
         return None
 
+    def peek(self, key: bytes) -> Row | None:
+        return self._store.peek(key)
+
+    def keys_from(self, start: bytes) -> Iterator[bytes]:
+        return self._store.keys_from(start)
+
+    @property
+    def grown_bytes(self) -> int:
+        return 0
+
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None:
         self._store.put(key, row)
         self._took_effect(Event(self.revision, kind, key, row))
@@ -122,7 +147,7 @@ class AtomicWriter:
     be buried before (their ends have revisions of their own).
     """
 
-    __slots__ = ("_changes", "_invalidated", "_store", "_turn", "revision")
+    __slots__ = ("_changes", "_grown_bytes", "_invalidated", "_store", "_turn", "revision")
 
     def __init__(self, store: Store, turn: Turn) -> None:
         self._store = store
@@ -132,6 +157,7 @@ class AtomicWriter:
         self._changes: dict[bytes, tuple[Row | None, EventKind]] = {}
         # Tags to invalidate, in order; each takes one epoch when the batch is committed.
         self._invalidated: list[str] = []
+        self._grown_bytes = 0
 
     @property
     def clock_ms(self) -> int:
@@ -154,7 +180,24 @@ class AtomicWriter:
             return row
         return None if any(tag in row[4][TAGS] for tag in self._invalidated) else row
 
+    def peek(self, key: bytes) -> Row | None:
+        return self.get(key)
+
+    def keys_from(self, start: bytes) -> Iterator[bytes]:
+        stored = self._store.keys_from(start)
+        own = sorted([key for key in self._changes if key >= start and key not in self._store.rows])
+        return merge(stored, own) if own else stored
+
+    @property
+    def grown_bytes(self) -> int:
+        return self._grown_bytes
+
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None:
+        old = self.get(key)
+        if old is None:
+            self._grown_bytes += len(key) + len(row[0]) + ENTRY_OVERHEAD_BYTES
+        else:
+            self._grown_bytes += max(len(row[0]) - len(old[0]), 0)
         if kind is EventKind.TOUCH and key in self._changes:
             # The batch also wrote the value: that is the larger news.
             kind = self._changes[key][1]

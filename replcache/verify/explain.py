@@ -20,13 +20,16 @@ from replcache.clock import Clock, SystemClock
 from replcache.verify.checker import PartitionResult, Verdict
 from replcache.verify.history import INFINITY_NS, Operation
 from replcache.verify.models import Model
-from replcache.verify.search import Found, Search
+from replcache.verify.search import Found, Partial, Search
 
 T = TypeVar("T")
-BUDGET_S: Final = 20.0
-# Parts that take longer than this to refute are not smaller in any useful sense.
+BUDGET_S: Final = 5.0
+# Parts that take longer than this to refute are no better explanation. Many forgotten replies make a search
+# long, and most such tries are in vain.
 _STEP_BUDGET_S: Final = 0.5
-_CONFIGURATIONS_MAX: Final = 100_000
+_CONFIGURATIONS_MAX: Final = 3_000
+_ORDER_BUDGET_S: Final = 1.0
+_ORDER_CONFIGURATIONS_MAX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,9 @@ class Explanation:
 
     prefix: how many of its operations return within the longest linearizable prefix.
     breaking: the operation whose reply makes the prefix that ends with it impossible.
-    core: smallest contradiction found, in call order. Known operations in it have replies that can't all be
-        true; unknown ones are there because they could have had an effect.
-    forgotten: ids of core operations whose reply was known, but is not needed for the contradiction.
+    core: smallest contradiction found, in call order: replies that can't all be true.
+    others: operations that could have had effects among them, at any time from their call on or never; none
+        of this makes the core possible. Their own replies, where known, are not needed.
     order: longest partial linearization of the whole partition (operation ids).
     unplaceable: operations that could come next by their times, but fit after no order that was found.
     """
@@ -48,7 +51,7 @@ class Explanation:
     prefix: int
     breaking: Operation
     core: tuple[Operation, ...]
-    forgotten: frozenset[int]
+    others: tuple[Operation, ...]
     order: tuple[int, ...]
     unplaceable: tuple[int, ...]
     final_state: str
@@ -60,9 +63,12 @@ class Explanation:
             f"key {self.partition!r} is not linearizable as {self.model}: "
             f"{self.prefix} of its {len(self.operations)} operations are, then this one is not possible:",
             f"  {self.breaking}",
-            f"smallest contradiction found ({len(self.core)} operations):",
+            f"smallest contradiction found: these {len(self.core)} replies can't all be true",
         ]
         lines += [f"  {self._with_times(operation)}" for operation in self.core]
+        if self.others:
+            lines.append(f"whatever, and whenever, {len(self.others)} other operations did:")
+            lines += [f"  {self._with_times(operation)}" for operation in self.others[-10:]]
         lines.append(
             f"the longest order found has {len(self.order)} operations and ends in: {self.final_state}"
         )
@@ -70,10 +76,9 @@ class Explanation:
         return "\n".join(lines)
 
     def _with_times(self, operation: Operation) -> str:
-        start_ns = min(op.invoke_ns for op in self.core)
-        note = " (its reply is not needed)" if operation.id in self.forgotten else ""
+        start_ns = min(op.invoke_ns for op in (*self.core, *self.others))
         begin, end = self._time(operation.invoke_ns, start_ns), self._time(operation.return_ns, start_ns)
-        return f"{begin:>11} to {end:>11}  {operation}{note}"
+        return f"{begin:>11} to {end:>11}  {operation}"
 
     def _time(self, time_ns: int, start_ns: int) -> str:
         """Milliseconds; plain numbers where times are just positions in a file."""
@@ -112,35 +117,43 @@ def explain(
     """
     if bad.verdict is not Verdict.VIOLATION:
         raise ValueError(f"partition {bad.partition!r} is {bad.verdict.value}; only violations are explained")
-    judge = _Judge(model, clock or SystemClock(), budget_s)
+    clock = clock or SystemClock()
+    judge = _Judge(model, clock, budget_s)
+    partial = _longest_order(bad.operations, model, clock)
     count, breaking = _longest_prefix(bad.operations, judge)
     core = _cut(bad.operations, breaking.return_ns)
     if not judge.refutes(core):  # out of budget: the whole partition is known to be bad
         core = list(bad.operations)
     core = _without_groups(core, judge)
-    core, forgotten = _with_replies_forgotten(core, breaking, judge)
+    core = _with_replies_forgotten(core, breaking, judge)
     core = _without_groups(core, judge)
     original = {operation.id: operation for operation in bad.operations}
-    kept = [original[operation.id] for operation in core]
-    known = [operation for operation in kept if not operation.is_unknown]
+    core.sort(key=lambda op: op.invoke_ns)
     return Explanation(
         partition=bad.partition,
         model=model.name,
         operations=bad.operations,
         prefix=count,
         breaking=breaking,
-        core=tuple(sorted(kept, key=lambda op: op.invoke_ns)),
-        forgotten=frozenset(forgotten & {operation.id for operation in known}),
-        order=bad.partial.order,
-        unplaceable=bad.partial.stuck,
-        final_state=_final_state(model, bad),
+        core=tuple(operation for operation in core if not operation.is_unknown),
+        others=tuple(original[operation.id] for operation in core if operation.is_unknown),
+        order=partial.order,
+        unplaceable=partial.stuck,
+        final_state=_final_state(model, bad.operations, partial.order),
     )
 
 
-def _final_state(model: Model, bad: PartitionResult) -> str:
-    by_id = {operation.id: operation for operation in bad.operations}
+def _longest_order(operations: Sequence[Operation], model: Model, clock: Clock) -> Partial:
+    """As far as a search comes that does not know beforehand that it is in vain."""
+    search = Search(operations, model, guided=False)
+    search.run(clock, clock.now() + _ORDER_BUDGET_S, _ORDER_CONFIGURATIONS_MAX)
+    return search.best()
+
+
+def _final_state(model: Model, operations: Sequence[Operation], order: Sequence[int]) -> str:
+    by_id = {operation.id: operation for operation in operations}
     state = model.initial()
-    for number in bad.partial.order:
+    for number in order:
         state = model.step(state, by_id[number])
     return model.describe(state)
 
@@ -182,17 +195,14 @@ def _without_groups(core: list[Operation], judge: _Judge) -> list[Operation]:
     return core
 
 
-def _with_replies_forgotten(
-    core: list[Operation], breaking: Operation, judge: _Judge
-) -> tuple[list[Operation], set[int]]:
+def _with_replies_forgotten(core: list[Operation], breaking: Operation, judge: _Judge) -> list[Operation]:
     candidates = [op.id for op in core if not op.is_unknown and op.id != breaking.id]
 
     def weakened(chosen: Iterable[int]) -> list[Operation]:
         forget = set(chosen)
         return [op.weakened() if op.id in forget else op for op in core]
 
-    forgotten = _largest(candidates, lambda chosen: judge.refutes(weakened(chosen)), judge)
-    return weakened(forgotten), set(forgotten)
+    return weakened(_largest(candidates, lambda chosen: judge.refutes(weakened(chosen)), judge))
 
 
 def _largest(items: Sequence[T], still_bad: Callable[[Sequence[T]], bool], judge: _Judge) -> list[T]:

@@ -21,17 +21,19 @@ A search can be continued: `run` stops at its budget and goes on at the next cal
 share one budget fairly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 
 from replcache.clock import Clock
 from replcache.verify.history import INFINITY_NS, Operation, Outcome
-from replcache.verify.models.base import ILLEGAL, Model, State
+from replcache.verify.models.base import ILLEGAL, Model, Plan, State
 
 # Looking at the clock costs about a tenth of a configuration.
 _CONFIGURATIONS_PER_LOOK: Final = 256
+_COMPARED_MAX: Final = 64
 
 
 class Found(Enum):
@@ -57,9 +59,15 @@ _Node = tuple[int, State, Any, int]
 
 
 class Search:
-    """One partition. Args: operations of one partition, in any order; definite failures are dropped."""
+    """One partition.
 
-    def __init__(self, operations: Sequence[Operation], model: Model) -> None:
+    Args:
+        operations: of one partition, in any order; definite failures are dropped.
+        guided: use what the plan knows of the whole history. Without it a search is slower, but its partial
+            linearization shows how far one can come.
+    """
+
+    def __init__(self, operations: Sequence[Operation], model: Model, *, guided: bool = True) -> None:
         known = sorted((op for op in operations if op.is_ok), key=lambda op: (op.return_ns, op.invoke_ns))
         unknown = sorted(
             (op for op in operations if op.outcome is Outcome.UNKNOWN), key=lambda op: op.invoke_ns
@@ -69,10 +77,13 @@ class Search:
         self._known_count = len(known)
         self._known_mask = (1 << len(known)) - 1
         plan = model.plan(self.operations)
+        if not guided:
+            plan = Plan(plan.initial, plan.steps)
         self._steps = list(plan.steps)
         self._after = list(plan.after) or [0] * len(self.operations)
         self._candidates = self._candidate_masks(plan.useless)
-        self._twins = self._twin_masks(model.timeless)
+        self._leave, self._viable = plan.leave, plan.viable
+        self._twins = self._twin_masks(plan.names) if model.timeless else [0] * len(self.operations)
         self._reads = sum(1 << bit for bit, operation in enumerate(known) if model.is_read(operation))
         root: _Node = (0, plan.initial, None, -1)
         self._stack: list[_Node] = [root]
@@ -81,7 +92,39 @@ class Search:
         self._entered: set[tuple[int, State]] = set()
         # (known operations, state) -> sets of unknown operations used to get there
         self._seen: dict[tuple[int, State], list[int]] = {}
-        self._result = Found.NOT_YET
+        self._result = Found.NO if plan.after and self._is_circular() else Found.NOT_YET
+
+    def _is_circular(self) -> bool:
+        """Whether the plan's order and the order in time contradict each other: no search is needed then.
+
+        Takes away operation by operation what nothing that is left must precede. A known operation that
+        stays waits for a circle; so does an unknown one, if a known one waits for it.
+        """
+        returned = [0] * len(self.operations)
+        by_return = 0
+        by_call = sorted(range(len(self.operations)), key=lambda bit: self.operations[bit].invoke_ns)
+        position = 0
+        for bit in by_call:  # known operations are numbered by their return
+            while (
+                position < self._known_count
+                and self.operations[position].return_ns < self.operations[bit].invoke_ns
+            ):
+                by_return |= 1 << position
+                position += 1
+            returned[bit] = by_return
+        left = (1 << len(self.operations)) - 1
+        waiting = by_call
+        while waiting:
+            stuck = []
+            for bit in waiting:
+                if (returned[bit] | self._after[bit]) & left:
+                    stuck.append(bit)
+                else:
+                    left ^= 1 << bit
+            if len(stuck) == len(waiting):
+                break
+            waiting = stuck
+        return bool(left & self._known_mask)
 
     def _candidate_masks(self, useless: int) -> list[int]:
         """For each known operation: all that were called before it returned."""
@@ -101,14 +144,13 @@ class Search:
             masks.append(mask)
         return masks
 
-    def _twin_masks(self, timeless: bool) -> list[int]:
+    def _twin_masks(self, names: Sequence[Hashable]) -> list[int]:
         """For each operation: equal ones that go first when both could."""
         masks = [0] * len(self.operations)
-        if not timeless:
-            return masks
-        groups: dict[tuple[object, ...], int] = {}
+        groups: dict[Hashable, int] = {}
         for bit, operation in enumerate(self.operations):
-            name = (operation.outcome, operation.op, operation.input, operation.output)
+            called = names[bit] if names else (operation.op, operation.input)
+            name = (operation.outcome, called, operation.output)
             masks[bit] = groups.get(name, 0)
             groups[name] = masks[bit] | 1 << bit
         return masks
@@ -171,6 +213,8 @@ class Search:
                 next_steps.append((bit, reached))
             if not grown:
                 break
+        if next_steps and self._leave.get(state, 0) & ~done:
+            next_steps = [(bit, reached) for bit, reached in next_steps if reached == state]
         if next_steps or (done & known_mask).bit_count() > self._best_size:
             self._push((done, state, node[2], node[3]), next_steps)
         return False
@@ -182,13 +226,14 @@ class Search:
             self._best, self._best_size = node, known.bit_count()
         used = done >> self._known_count
         others = self._seen.setdefault((known, state), [])
-        if any(other & used == other for other in others):
+        # The first are the smallest, as a rule; looking at all of many would cost more than it saves.
+        if any(other & used == other for other in islice(others, _COMPARED_MAX)):
             return
         others.append(used)
-        entered, stack = self._entered, self._stack
+        entered, stack, viable = self._entered, self._stack, self._viable
         for bit, reached in reversed(next_steps):
             key = (done | bit, reached)
-            if key not in entered:
+            if key not in entered and (viable is None or viable(*key)):
                 entered.add(key)
                 stack.append((done | bit, reached, node, bit.bit_length() - 1))
 

@@ -51,7 +51,7 @@ class RunOptions:
     """How a workload is driven.
 
     rate: calls a second of all processes together; 0: as fast as replies come.
-    active_keys: keys in use at a time; 0: one for every five processes.
+    active_keys: keys in use at a time; 0: as the workload likes it.
     timeout_s: deadline of one call, which the ports were opened with.
     """
 
@@ -143,6 +143,8 @@ class Workload(ABC):
     name: ClassVar[str]
     # Most calls that one `step` makes on its key.
     calls_per_step: ClassVar[int] = 1
+    # Keys in use at a time for each process; more keys mean fewer calls that meet each other.
+    keys_per_process: ClassVar[float] = 0.2
     assumptions: ClassVar[Assumptions] = Assumptions(ok_min=20, ok_share_min=0.02)
     read_levels: ClassVar[tuple[ReadLevel, ...]] = ("linearizable",)
 
@@ -209,7 +211,8 @@ class Run:
         """
         for index in range(self.options.processes):
             self._processes.append(Process(self, index, await self.open_port(index)))
-        count = self.options.active_keys or max(1, self.options.processes // 5)
+        liked = int(self.options.processes * self.workload.keys_per_process)
+        count = self.options.active_keys or max(1, liked)
         self._active = [self._fresh_key() for _ in range(count)]
 
     async def close(self) -> None:

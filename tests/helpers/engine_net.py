@@ -42,6 +42,21 @@ class NoSnapshots:
         raise AssertionError("no snapshot was sent")
 
 
+class ReceivedSnapshots(NoSnapshots):
+    """Takes chunks of one snapshot at a time, in order only, as the real store does."""
+
+    def __init__(self) -> None:
+        self._of = (0, 0)
+        self._data = b""
+
+    def receive(self, index: int, term: int, total: int, offset: int, data: bytes) -> int:
+        if self._of != (index, term):
+            self._of, self._data = (index, term), b""
+        if offset == len(self._data):
+            self._data += data
+        return len(self._data)
+
+
 @dataclass
 class Node:
     """One engine with its outbox; implements engine.Shell."""
@@ -52,6 +67,7 @@ class Node:
     wal: Wal = field(init=False)
     outbox: deque[tuple[str, Message]] = field(default_factory=deque)
     applied: list[tuple[int, Applied]] = field(default_factory=list)
+    installs: list[tuple[int, int]] = field(default_factory=list)
     is_disk_held: bool = False
 
     def transmit(self, peer: str, message: Message) -> bool:
@@ -64,7 +80,7 @@ class Node:
         self.applied.append((index, applied))
 
     def install_snapshot(self, index: int, term: int) -> None:
-        raise AssertionError("no snapshot was sent")
+        self.installs.append((index, term))
 
     def on_configuration(self, members: Configuration) -> None:
         pass

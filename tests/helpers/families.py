@@ -161,10 +161,29 @@ def _txn_outputs(rng: random.Random, state: State, op: str, value: Value) -> lis
     return [tuple(parts)]
 
 
+def _unique_call(rng: random.Random) -> Call:
+    return rng.choice([("read", None), ("write", rng.randint(1, 1 << 30))])
+
+
+def _kept_call(rng: random.Random) -> Call:
+    """No deletes; values are unique now and then."""
+    name, value = "delete", None
+    while name.startswith("delete"):
+        name, value = _conditional_call(rng)
+    return (name, rng.randint(1, 1 << 30)) if name == "write" and rng.random() < 0.5 else (name, value)
+
+
+def _growing_call(rng: random.Random) -> Call:
+    return rng.choice([("read", None), ("add", rng.randint(1, 2))])
+
+
 FAMILIES = {
     "register": Family(Register(), _register_call, _bare_outputs),
     "conditions": Family(Register(), _conditional_call, _bare_outputs),
     "versions": Family(Register(), _conditional_call, _register_outputs),
+    "unique": Family(Register(), _unique_call, _bare_outputs),
+    "kept": Family(Register(), _kept_call, _register_outputs),
+    "growing": Family(Counter(), _growing_call, _counter_outputs),
     "counter": Family(Counter(), _counter_call, _counter_outputs),
     "exactly-once": Family(OnceCounter(), _once_call, _once_outputs),
     "append": Family(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trustme
 
-from replcache.clock import SystemClock
+from replcache.clock import Clock, SystemClock
 from replcache.raft.messages import Hello, Message
 from replcache.raft.peer_codec import decode, encode
 from replcache.raft.peer_framing import frame_header
@@ -20,6 +20,19 @@ from replcache.raft.peers import PeerCallbacks, PeerLimits, PeerTransport, TlsCo
 from tests.helpers.wait import async_wait_until, scaled
 
 CLUSTER = b"test cluster"
+
+
+class JumpingClock:
+    """The real clock plus jumps: as if this process had stood still for that long."""
+
+    def __init__(self) -> None:
+        self._jumped_s = 0.0
+
+    def now(self) -> float:
+        return SystemClock().now() + self._jumped_s
+
+    def jump(self, seconds: float) -> None:
+        self._jumped_s += seconds
 
 
 @dataclass
@@ -61,6 +74,7 @@ def make_node(
     tls: TlsConfig | None = None,
     limits: PeerLimits | None = None,
     fault_injection: bool = False,
+    clock: Clock | None = None,
 ) -> RecordingNode:
     """A node that is not started yet."""
     happened: list[tuple[str, str, Hello | None]] = []
@@ -85,7 +99,7 @@ def make_node(
             on_disconnected=lambda peer: happened.append(("disconnected", peer, None)),
             on_accepted=lambda peer, hello, epoch: happened.append(("accepted", peer, hello)),
         ),
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         rng=rng,
         tls=tls,
         limits=limits,

@@ -90,6 +90,21 @@ async def test_what_the_port_raises_reaches_the_client(error: errors.ReplcacheEr
             assert wire.retry_after_s == error.retry_after_s
 
 
+async def test_writes_above_the_bound_are_refused_and_reads_go_on() -> None:
+    async with serving(proposals_in_flight=5) as one:
+        one.raft.proposals_open.clear()
+        held = [one.cache.Set(SET, timeout=30) for _ in range(5)]
+        await async_wait_until(lambda: sample(one, "replcache_proposals_in_flight") == 5, what="5 held")
+        wire = await failure(one.cache.Set(SET))
+        assert (wire.code, wire.reason) == (S.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert wire.retry_after_s is not None
+        await one.cache.Get(GET)
+        one.raft.proposals_open.set()
+        for call in held:
+            await call
+        await one.cache.Set(SET)
+
+
 async def test_halted_node_answers_nothing_but_its_status() -> None:
     async with serving() as one:
         one.raft.halted = "log entry 7 is damaged"

@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from replcache.statemachine.commands import (
+    Accessed,
     Condition,
     Delete,
+    DeleteRange,
+    Evict,
     Get,
     Increment,
     InvalidateTags,
     Set,
     Touch,
+    Txn,
     Update,
 )
 
@@ -135,6 +139,12 @@ class KeyModel:
         return answers
 
     def atomic(self, ops: list[Any]) -> Any:
+        answer = self.all_or_nothing(ops)
+        self.end_of_entry()
+        return answer
+
+    def all_or_nothing(self, ops: list[Any]) -> Any:
+        """The answers, or (number, refusal) of the operation that undid the rest."""
         for op in ops:
             self.bury(getattr(op, "key", b"no such key"))
         before = copy.deepcopy(self.items)
@@ -145,19 +155,24 @@ class KeyModel:
                 changed, answer = self.perform(op, self.revision + 1)
                 changes += changed
                 answers.append(answer)
-                if changed and not isinstance(op, InvalidateTags):
+                if changed and hasattr(op, "key"):
                     self.batch_keys.add(op.key)
         except Refused as refusal:
             self.items = before
-            self.end_of_entry()
             return (len(answers), str(refusal))
         finally:
             self.batch_keys = None
         self.revision += changes > 0
-        self.end_of_entry()
         return answers
 
-    def perform(self, op: Any, revision: int) -> tuple[bool, Any]:
+    def perform(self, op: Any, revision: int) -> tuple[int, Any]:
+        """(how many revisions it takes, answer)."""
+        if isinstance(op, DeleteRange):
+            return self.delete_range(op)
+        if isinstance(op, Accessed | Evict | Txn):
+            if self.batch_keys is not None:
+                raise Refused("INVALID")
+            return self.access(op) if isinstance(op, Accessed) else self.evict_or_decide(op)
         if isinstance(op, InvalidateTags):
             count = sum(self.invalidate(tag) for tag in op.tags)
             return count > 0, ("counted", count > 0)
@@ -183,6 +198,53 @@ class KeyModel:
             case Get():
                 return self.get(op, item), ("got", None if item is None else (item.value, item.version))
         raise AssertionError(op)
+
+    def delete_range(self, op: DeleteRange) -> tuple[int, Any]:
+        self.check(None, op.fence, None)
+        limit = op.limit or 2000
+        hit = [
+            key
+            for key in sorted(self.items)
+            if self.living(key) is not None and op.start <= key and (not op.end or key < op.end)
+        ]
+        for key in hit[:limit]:
+            del self.items[key]
+            if self.batch_keys is not None:
+                self.batch_keys.add(key)
+        return bool(hit[:limit]), ("counted", bool(hit[:limit]))
+
+    def access(self, op: Accessed) -> tuple[int, Any]:
+        count = 0
+        for key in op.keys:
+            item = self.living(key)
+            if item is not None and item.idle:
+                before = item.due()
+                item.last_access = self.clock
+                count += item.due() > before
+        return 0, ("counted", count > 0)
+
+    def evict_or_decide(self, op: Evict | Txn) -> tuple[int, Any]:
+        if isinstance(op, Evict):
+            count = 0
+            for number, key in enumerate(op.keys):
+                item = self.living(key)
+                if item is not None and (not op.mod_revisions or op.mod_revisions[number] == item.mod):
+                    del self.items[key]
+                    count += 1
+            return count, ("counted", count > 0)
+        for compare in op.compares:
+            self.bury(compare.key)
+        succeeded = not op.held
+        for compare in op.compares:
+            try:
+                self.check(compare.condition, None, self.living(compare.key))
+            except Refused:
+                succeeded = False
+        answers = self.all_or_nothing(list(op.then_ops if succeeded else op.else_ops))
+        if isinstance(answers, tuple):
+            raise Refused("BATCH_ABORTED")
+        # Its revision is counted already.
+        return 0, ("decided", succeeded, answers)
 
     def invalidate(self, tag: str) -> int:
         """Each for itself: all items die. In a batch, those that it wrote itself are gone with it at once."""

@@ -3,12 +3,18 @@
 from hypothesis import strategies as st
 
 from replcache.statemachine.commands import (
+    Accessed,
     Command,
+    Compare,
     Condition,
     Delete,
+    DeleteRange,
+    Evict,
     Fence,
     Get,
     Group,
+    GuardRemove,
+    GuardSet,
     Increment,
     InvalidateTags,
     LeaseGrant,
@@ -18,6 +24,8 @@ from replcache.statemachine.commands import (
     LockNote,
     LockRelease,
     LockRenew,
+    NamespaceRemove,
+    NamespaceSet,
     Op,
     SessionClose,
     SessionKeep,
@@ -25,6 +33,7 @@ from replcache.statemachine.commands import (
     Set,
     SetMany,
     Touch,
+    Txn,
     Update,
 )
 
@@ -137,8 +146,54 @@ session_ops = st.one_of(
     st.builds(SessionKeep, session_ids),
     st.builds(SessionClose, session_ids),
 )
+ranges = st.builds(DeleteRange, keys, st.one_of(st.just(b""), keys), st.sampled_from([0, 0, 1, 2]), fences)
+accesses = st.builds(Accessed, st.lists(keys, max_size=4).map(tuple))
+evictions = st.one_of(
+    st.builds(Evict, st.lists(keys, max_size=3).map(tuple), reason=st.sampled_from(["", "lru"])),
+    st.builds(lambda key, revision: Evict((key,), (revision,), "lfu"), keys, st.integers(0, 20)),
+)
+prefixes = st.sampled_from([b"", b"a", b"aa", b"b", b"\xff"])
+settings_ops = st.one_of(
+    st.builds(GuardSet, prefixes, st.sampled_from(["", "lock", "o*"])),
+    st.builds(GuardRemove, prefixes),
+    st.builds(
+        NamespaceSet,
+        st.sampled_from(["", "n", "m"]),
+        prefixes,
+        st.sampled_from([0, 300, 600, 2000]),
+        st.integers(0, 3),
+    ),
+    st.builds(NamespaceRemove, st.sampled_from(["n", "m"])),
+)
+compares = st.builds(Compare, keys, conditions.map(lambda condition: condition or Condition()))
+branch = st.lists(st.one_of(key_ops, ranges, leased_sets), max_size=3).map(tuple)
+modelled_branch = st.lists(st.one_of(key_ops, ranges), max_size=3).map(tuple)
+modelled_txns = st.builds(
+    Txn, st.lists(compares, max_size=2).map(tuple), st.just(()), modelled_branch, modelled_branch
+)
+# What the naive model knows.
+modelled_ops = st.one_of(key_ops, ranges, accesses, evictions, modelled_txns)
+txns = st.builds(
+    Txn,
+    st.lists(compares, max_size=2).map(tuple),
+    st.lists(st.builds(Fence, names, st.integers(0, 12)), max_size=1).map(tuple),
+    branch,
+    branch,
+)
 ops: st.SearchStrategy[Op] = st.one_of(
-    key_ops, leased_sets, acquires, renews, releases, notes, lease_ops, session_ops
+    ranges,
+    accesses,
+    evictions,
+    settings_ops,
+    txns,
+    key_ops,
+    leased_sets,
+    acquires,
+    renews,
+    releases,
+    notes,
+    lease_ops,
+    session_ops,
 )
 
 

@@ -19,11 +19,14 @@ from replcache.statemachine.results import (
     SetManyResult,
     SetResult,
     TouchResult,
+    TxnResult,
     UpdateResult,
 )
 from tests.helpers.machine import Driver
 from tests.property.key_model import KeyModel
-from tests.property.strategies import KEYS, columns, key_ops
+from tests.property.strategies import KEYS, columns, modelled_ops
+
+GONE = (EventKind.DELETE, EventKind.EXPIRE, EventKind.INVALIDATE, EventKind.EVICT)
 
 
 def plain(result: Any) -> Any:
@@ -41,6 +44,8 @@ def plain(result: Any) -> Any:
             return ("touched", result.version)
         case IncrementResult():
             return ("incremented", result.value, result.version)
+        case TxnResult():
+            return ("decided", result.succeeded, [plain(one) for one in result.results])
         case CountResult():
             return ("counted", result.count > 0)
         case GetResult():
@@ -63,17 +68,17 @@ class AgainstModel(RuleBasedStateMachine):
                 continue
             assert isinstance(event, Event)
             if event.row is None:
-                assert event.kind in (EventKind.DELETE, EventKind.EXPIRE, EventKind.INVALIDATE)
+                assert event.kind in GONE
                 del self.watched[event.key]
             else:
                 self.watched[event.key] = event.row[0]
 
-    @rule(ops=st.lists(key_ops, min_size=1, max_size=5))
+    @rule(ops=st.lists(modelled_ops, min_size=1, max_size=5))
     def each_for_itself(self, ops: list[Any]) -> None:
         assert [plain(result) for result in self.driver.do(*ops)] == self.model.each(ops)
         self.follow_events()
 
-    @rule(ops=st.lists(key_ops, min_size=1, max_size=5))
+    @rule(ops=st.lists(modelled_ops, min_size=1, max_size=5))
     def all_or_nothing(self, ops: list[Any]) -> None:
         revision = self.driver.machine.revision
         result = self.driver.atomic(*ops)

@@ -63,7 +63,7 @@ class SetMany(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ..., content_type: _Optional[str] = ..., ttl_ms: _Optional[int] = ...) -> None: ...
 
 class Op(_message.Message):
-    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close", "invalidate_tags", "lock_note", "lease_grant", "lease_keep", "lease_revoke")
+    __slots__ = ("set", "update", "delete", "touch", "increment", "get", "lock_acquire", "lock_renew", "lock_release", "session_open", "session_keep", "session_close", "invalidate_tags", "lock_note", "lease_grant", "lease_keep", "lease_revoke", "delete_range", "accessed", "evict", "txn", "guard_set", "guard_remove", "namespace_set", "namespace_remove")
     SET_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,14 @@ class Op(_message.Message):
     LEASE_GRANT_FIELD_NUMBER: _ClassVar[int]
     LEASE_KEEP_FIELD_NUMBER: _ClassVar[int]
     LEASE_REVOKE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_RANGE_FIELD_NUMBER: _ClassVar[int]
+    ACCESSED_FIELD_NUMBER: _ClassVar[int]
+    EVICT_FIELD_NUMBER: _ClassVar[int]
+    TXN_FIELD_NUMBER: _ClassVar[int]
+    GUARD_SET_FIELD_NUMBER: _ClassVar[int]
+    GUARD_REMOVE_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_SET_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_REMOVE_FIELD_NUMBER: _ClassVar[int]
     set: Set
     update: Update
     delete: Delete
@@ -98,7 +106,15 @@ class Op(_message.Message):
     lease_grant: LeaseGrant
     lease_keep: LeaseKeep
     lease_revoke: LeaseRevoke
-    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., invalidate_tags: _Optional[_Union[InvalidateTags, _Mapping]] = ..., lock_note: _Optional[_Union[LockNote, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_keep: _Optional[_Union[LeaseKeep, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ...) -> None: ...
+    delete_range: DeleteRange
+    accessed: Accessed
+    evict: Evict
+    txn: Txn
+    guard_set: GuardSet
+    guard_remove: GuardRemove
+    namespace_set: NamespaceSet
+    namespace_remove: NamespaceRemove
+    def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., invalidate_tags: _Optional[_Union[InvalidateTags, _Mapping]] = ..., lock_note: _Optional[_Union[LockNote, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_keep: _Optional[_Union[LeaseKeep, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., accessed: _Optional[_Union[Accessed, _Mapping]] = ..., evict: _Optional[_Union[Evict, _Mapping]] = ..., txn: _Optional[_Union[Txn, _Mapping]] = ..., guard_set: _Optional[_Union[GuardSet, _Mapping]] = ..., guard_remove: _Optional[_Union[GuardRemove, _Mapping]] = ..., namespace_set: _Optional[_Union[NamespaceSet, _Mapping]] = ..., namespace_remove: _Optional[_Union[NamespaceRemove, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("if_absent", "if_present", "if_version", "if_value")
@@ -273,6 +289,86 @@ class LockRelease(_message.Message):
     token: int
     attempt: int
     def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., token: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class DeleteRange(_message.Message):
+    __slots__ = ("start", "end", "limit", "fence")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    start: bytes
+    end: bytes
+    limit: int
+    fence: Fence
+    def __init__(self, start: _Optional[bytes] = ..., end: _Optional[bytes] = ..., limit: _Optional[int] = ..., fence: _Optional[_Union[Fence, _Mapping]] = ...) -> None: ...
+
+class Accessed(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Evict(_message.Message):
+    __slots__ = ("keys", "mod_revisions", "reason")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    MOD_REVISIONS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    mod_revisions: _containers.RepeatedScalarFieldContainer[int]
+    reason: str
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., mod_revisions: _Optional[_Iterable[int]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Compare(_message.Message):
+    __slots__ = ("key", "condition")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    condition: Condition
+    def __init__(self, key: _Optional[bytes] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ...) -> None: ...
+
+class Txn(_message.Message):
+    __slots__ = ("compares", "held", "then_ops", "else_ops")
+    COMPARES_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    THEN_OPS_FIELD_NUMBER: _ClassVar[int]
+    ELSE_OPS_FIELD_NUMBER: _ClassVar[int]
+    compares: _containers.RepeatedCompositeFieldContainer[Compare]
+    held: _containers.RepeatedCompositeFieldContainer[Fence]
+    then_ops: _containers.RepeatedCompositeFieldContainer[Op]
+    else_ops: _containers.RepeatedCompositeFieldContainer[Op]
+    def __init__(self, compares: _Optional[_Iterable[_Union[Compare, _Mapping]]] = ..., held: _Optional[_Iterable[_Union[Fence, _Mapping]]] = ..., then_ops: _Optional[_Iterable[_Union[Op, _Mapping]]] = ..., else_ops: _Optional[_Iterable[_Union[Op, _Mapping]]] = ...) -> None: ...
+
+class GuardSet(_message.Message):
+    __slots__ = ("prefix", "lock")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
+    prefix: bytes
+    lock: str
+    def __init__(self, prefix: _Optional[bytes] = ..., lock: _Optional[str] = ...) -> None: ...
+
+class GuardRemove(_message.Message):
+    __slots__ = ("prefix",)
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    prefix: bytes
+    def __init__(self, prefix: _Optional[bytes] = ...) -> None: ...
+
+class NamespaceSet(_message.Message):
+    __slots__ = ("name", "prefix", "max_bytes", "policy")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    prefix: bytes
+    max_bytes: int
+    policy: int
+    def __init__(self, name: _Optional[str] = ..., prefix: _Optional[bytes] = ..., max_bytes: _Optional[int] = ..., policy: _Optional[int] = ...) -> None: ...
+
+class NamespaceRemove(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class LockNote(_message.Message):
     __slots__ = ("name", "owner", "token", "note")

@@ -6,7 +6,7 @@ follows from the history as a whole (see Plan). The tests compare both on random
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,15 +31,23 @@ ILLEGAL: Final = _Illegal()
 class Plan:
     """How to search one partition. Bit i everywhere stands for the i-th operation passed to `Model.plan`.
 
-    after[i]: operations that must have taken effect before operation i can: consequences of the history
-        that hold in every linearization, so they only cut the search short.
+    All but the first two only cut the search short, by what holds in every linearization:
+
+    after[i]: operations that must have taken effect before operation i can.
     useless: operations with an unknown outcome without which every linearization stays one.
+    leave[state]: operations that must have taken effect before this state is left, because they need it and
+        it never comes back.
+    viable(done, state): False when some operation not in `done` can't take effect in this state nor after.
+    names[i]: operations with equal names have equal steps, also where their inputs differ.
     """
 
     initial: State
     steps: Sequence[Step]
     after: Sequence[int] = field(default=())
     useless: int = 0
+    leave: Mapping[State, int] = field(default_factory=dict)
+    viable: Callable[[int, State], bool] | None = None
+    names: Sequence[Hashable] = field(default=())
 
 
 class Model(ABC):

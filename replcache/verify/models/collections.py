@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from replcache.verify.history import Operation, Value
 from replcache.verify.models.base import ILLEGAL, Model, Plan, State, Step, unknown_operation
+from replcache.verify.models.monotone import Bounds, order_by_growth
 
 
 class PrefixOrder:
@@ -28,6 +29,9 @@ class PrefixOrder:
 
     def __init__(self, observations: Iterable[tuple[Value, ...]]) -> None:
         self._longest: tuple[Value, ...] = max(observations, key=len, default=())
+
+    def has(self, element: Value) -> bool:
+        return element in self._longest
 
     def agrees(self, observation: tuple[Value, ...]) -> bool:
         return self._longest[: len(observation)] == observation
@@ -56,7 +60,11 @@ class AppendList(Model):
 
     def plan(self, operations: Sequence[Operation]) -> Plan:
         order = PrefixOrder(filter(None, map(observed_list, operations)))
-        return Plan(0, [_list_step(order, operation) for operation in operations])
+        after, viable = order_by_growth([_list_bounds(operation) for operation in operations])
+        steps = [_list_step(order, operation) for operation in operations]
+        # Elements that nobody saw are alike.
+        names = [(op.op, op.input if op.op == "read" or order.has(op.input) else None) for op in operations]
+        return Plan(0, steps, after, viable=viable, names=names)
 
     def describe(self, state: State) -> str:
         return repr(list(state))
@@ -69,6 +77,15 @@ def observed_list(operation: Operation) -> tuple[Value, ...] | None:
     if operation.op == "read":
         return operation.output or ()
     return operation.output if isinstance(operation.output, tuple) else None
+
+
+def _list_bounds(operation: Operation) -> Bounds | None:
+    """The length before and after, where it was told."""
+    seen = observed_list(operation)
+    if operation.op == "read" or not operation.is_ok:
+        return None if seen is None else (len(seen), len(seen))
+    length = operation.output if seen is None else len(seen)
+    return None if length is None else (length - 1, length)
 
 
 def _list_step(order: PrefixOrder, operation: Operation) -> Step:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from replcache.verify.history import Operation, Value
 from replcache.verify.models.base import ILLEGAL, Model, Plan, State, Step, unknown_operation
+from replcache.verify.models.monotone import Bounds, order_by_growth
 
 
 class Counter(Model):
@@ -39,7 +40,13 @@ class Counter(Model):
         raise unknown_operation(self, operation)
 
     def plan(self, operations: Sequence[Operation]) -> Plan:
-        return Plan(self._initial, [self._bind(operation) for operation in operations])
+        """With additions above zero only, the value grows and orders all that were told it."""
+        steps = [self._bind(operation) for operation in operations]
+        if not all(op.input > 0 for op in operations if op.op == "add"):
+            return Plan(self._initial, steps)
+        start = self._initial or 0
+        after, viable = order_by_growth([_bounds(op, op.input, start) for op in operations])
+        return Plan(self._initial, steps, after, viable=lambda done, state: viable(done, state or 0))
 
     def _bind(self, operation: Operation) -> Step:
         output = operation.output
@@ -55,6 +62,18 @@ class Counter(Model):
 
     def describe(self, state: State) -> str:
         return "missing" if state is None else str(state)
+
+
+def _bounds(operation: Operation, delta: int | None, start: int) -> Bounds | None:
+    """The value before and after, where it was told."""
+    if not operation.is_ok:
+        return None
+    if operation.op == "read":
+        value = start if operation.output is None else operation.output
+        return value, value
+    if operation.output is None or delta is None:
+        return None
+    return operation.output - delta, operation.output
 
 
 class OnceCounter(Model):
@@ -79,9 +98,18 @@ class OnceCounter(Model):
         return ILLEGAL if told is not None and told != reply else after
 
     def plan(self, operations: Sequence[Operation]) -> Plan:
-        """Only requests that were sent more than once need to be remembered."""
+        """Only requests that were sent more than once need to be remembered. The value grows as for Counter,
+        but a reply to a repeated request tells nothing of its own moment."""
         sent: Tally[Value] = Tally(op.input[1] for op in operations if op.op == "add_once")
-        return Plan(self.initial(), [self._forgetful(op, sent) for op in operations])
+        steps = [self._forgetful(op, sent) for op in operations]
+        if not all(op.input[0] > 0 for op in operations if op.op == "add_once"):
+            return Plan(self.initial(), steps)
+        bounds = [
+            None if op.op != "read" and sent[op.input[1]] > 1 else _bounds(op, (op.input or (0,))[0], 0)
+            for op in operations
+        ]
+        after, viable = order_by_growth(bounds)
+        return Plan(self.initial(), steps, after, viable=lambda done, state: viable(done, state[0] or 0))
 
     def _forgetful(self, operation: Operation, sent: Tally[Value]) -> Step:
         if operation.op != "add_once" or sent[operation.input[1]] > 1:

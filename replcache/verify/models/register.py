@@ -17,6 +17,7 @@ from typing import Final
 
 from replcache.verify.history import Operation, Value
 from replcache.verify.models.base import ILLEGAL, Model, Plan, State, Step, unknown_operation
+from replcache.verify.models.register_plans import blocks, value_read, versioned_plan, written_value
 
 MISSING: Final = (None, 0)
 
@@ -64,9 +65,16 @@ class Register(Model):
     def plan(self, operations: Sequence[Operation]) -> Plan:
         """Without any version in the history the state is the bare value and writes are constants."""
         if any(_needs_version(operation) for operation in operations):
-            return super().plan(operations)
+            if any(operation.op in ("delete", "delete_if") for operation in operations):
+                return super().plan(operations)
+            return versioned_plan(self.initial(), self.step, operations)
         steps = [self._plain(operation) for operation in operations]
-        return Plan(self._initial, steps, useless=_never_seen(operations))
+        useless = _never_seen(operations)
+        unique = blocks(self._initial, operations, useless)
+        if unique is None:
+            return Plan(self._initial, steps, useless=useless)
+        after, leave = unique
+        return Plan(self._initial, steps, after, useless, leave)
 
     def is_read(self, operation: Operation) -> bool:
         if operation.op in ("cas", "delete", "delete_if"):
@@ -103,11 +111,14 @@ class Register(Model):
         raise unknown_operation(self, operation)
 
     def removable(self, operations: Sequence[Operation]) -> list[frozenset[int]]:
-        """Reads; and a whole value (its only write, and the reads of it) where nothing else depends on it."""
+        """Reads; writes that nobody can have seen; and, where there is nothing but reads and writes, whole
+        values (the only write, and all reads of it)."""
         groups = super().removable(operations)
-        if any(
-            operation.op not in ("read", "write") or _needs_version(operation) for operation in operations
-        ):
+        if any(_needs_version(operation) for operation in operations):
+            return groups
+        useless = _never_seen(operations)
+        groups += [frozenset((op.id,)) for bit, op in enumerate(operations) if useless >> bit & 1]
+        if any(operation.op not in ("read", "write") for operation in operations):
             return groups
         by_value: dict[Value, list[Operation]] = {}
         for operation in operations:
@@ -116,17 +127,13 @@ class Register(Model):
         for value, writes in by_value.items():
             if len(writes) != 1 or value == self._initial:
                 continue
-            seen = [op for op in operations if op.op == "read" and op.is_ok and _value_of(op) == value]
+            seen = [op for op in operations if op.op == "read" and op.is_ok and value_read(op) == value]
             groups.append(frozenset(op.id for op in (*writes, *seen)))
         return groups
 
     def describe(self, state: State) -> str:
         value, version = state
         return "missing" if not version else f"{value!r} (version {version})"
-
-
-def _value_of(operation: Operation) -> Value:
-    return None if operation.output is None else operation.output[0]
 
 
 def _read(state: State, operation: Operation) -> State:
@@ -162,7 +169,7 @@ def _holds(state: State, kind: str, operand: Value) -> bool:
 def _needs_version(operation: Operation) -> bool:
     match operation.op:
         case "read":
-            return _value_of(operation) is not None and operation.output[1] is not None
+            return value_read(operation) is not None and operation.output[1] is not None
         case "write":
             return operation.is_ok and operation.output is not None
         case "write_if":
@@ -180,11 +187,10 @@ def _never_seen(operations: Sequence[Operation]) -> int:
     linearization, because whatever came between it and the next write neither read nor expected its value
     (a cas that answered false, though, may have needed just any other value).
     """
-    written = {"write": lambda op: op.input, "cas": lambda op: op.input[1]}
     seen: set[Value] = set()
     for operation in operations:
         if operation.op == "read":
-            seen.add(_value_of(operation))
+            seen.add(value_read(operation))
         elif operation.op == "cas":
             if operation.is_ok and not operation.output:
                 return 0
@@ -194,5 +200,5 @@ def _never_seen(operations: Sequence[Operation]) -> int:
     return sum(
         1 << bit
         for bit, operation in enumerate(operations)
-        if operation.op in written and operation.is_unknown and written[operation.op](operation) not in seen
+        if operation.is_unknown and operation.op != "read" and written_value(operation) not in seen
     )

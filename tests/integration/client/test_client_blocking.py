@@ -49,7 +49,7 @@ def test_both_colours_have_the_same_methods_with_the_same_arguments(
 
 
 def test_every_call_of_the_async_client_waits_or_is_plain() -> None:
-    plain = {"batch", "lock", "stats", "scan"}
+    plain = {"batch", "lock", "stats", "scan", "watch"}
     for name, signature in public(AsyncClient).items():
         if signature is not None:
             is_coroutine = inspect.iscoroutinefunction(getattr(AsyncClient, name))

@@ -9,7 +9,7 @@ import pytest
 from replcache import AsyncClient, Client, errors
 from tests.helpers.client_driver import ClusterThread, Driver
 from tests.helpers.fake_server import fake_cluster
-from tests.helpers.wait import async_wait_until, wait_until
+from tests.helpers.wait import async_wait_until, scaled, wait_until
 
 
 def test_lock_is_held_and_given_back(client: Driver, cluster: ClusterThread) -> None:
@@ -203,3 +203,42 @@ async def test_close_of_the_client_ends_renewal() -> None:
         await client.close()
         assert await lock.release() is False
         await async_wait_until(lambda: not cluster.state.locks["l"].holders, what="freed by its ttl")
+
+
+async def test_hung_node_does_not_use_up_the_wait() -> None:
+    """The lock is free, but the node that was asked first answers nothing: another one is asked in time."""
+    async with fake_cluster(2) as cluster, AsyncClient(cluster.url) as client:
+        await client.set("key", 1)
+        cluster.nodes[0].running.clear()
+        lock = client.lock("l", wait="1m")
+        async with asyncio.timeout(scaled(20)):
+            await lock.acquire()
+        assert lock.is_held
+        cluster.nodes[0].running.set()
+        await lock.release()
+
+
+async def test_long_wait_at_a_healthy_node_is_left_alone() -> None:
+    """It is asked from time to time whether it is there; the place in the queue stays."""
+    async with fake_cluster(1) as cluster, AsyncClient(cluster.url) as client:
+        first = client.lock("l")
+        await first.acquire()
+        second = client.lock("l", wait="1m")
+        waiting = asyncio.ensure_future(second.acquire())
+        await async_wait_until(lambda: cluster.calls("Status") >= 2, what="two looks", timeout_s=10)
+        await first.release()
+        await waiting
+        assert cluster.calls("Acquire") == 2
+        await second.release()
+
+
+async def test_close_while_waiting_for_a_lock_ends_the_wait() -> None:
+    async with fake_cluster(1) as cluster:
+        client = AsyncClient(cluster.url)
+        async with AsyncClient(cluster.url) as other, other.lock("l"):
+            waiting = asyncio.ensure_future(client.lock("l", wait="1m").acquire())
+            await async_wait_until(lambda: cluster.state.locks["l"].waiters, what="the waiter")
+            await client.close()
+            with pytest.raises(errors.OutcomeUnknown):
+                await waiting
+            assert not waiting.cancelled()

@@ -171,6 +171,19 @@ async def test_silent_tcp_connections_to_the_tls_port_end_in_time(
     assert pair[1].counters["refused_crowded"] + pair[1].counters["refused_timeout"] == 100
 
 
+async def test_close_ends_unfinished_tls_handshakes(rng: random.Random, certificates: Certificates) -> None:
+    node = make_node("n2", rng=rng, tls=certificates.issue("n2"))
+    await node.transport.start()
+    silent = [await RawPeer.connect(node.address) for _ in range(5)]
+    await async_wait_until(lambda: node.transport.statistics().handshaking == 5)
+    # One more whose handshake has not even begun when close() comes.
+    silent.append(await RawPeer.connect(node.address))
+    await node.transport.close()
+    for stranger in silent:
+        assert await stranger.wait_closed() == b""
+    assert node.transport.statistics().connections == 0
+
+
 async def test_certificate_with_only_a_common_name_is_enough(
     pair: tuple[RecordingNode, RecordingNode], certificates: Certificates
 ) -> None:

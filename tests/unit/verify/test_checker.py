@@ -11,8 +11,8 @@ from replcache.verify.models import AppendList, Counter, Register
 from tests.helpers.families import FAMILIES
 from tests.helpers.linearizability import brute_force, random_history
 
-# Twelve families: 10,008 histories.
-HISTORIES_PER_FAMILY = 834
+# Sixteen families: 11,200 histories.
+HISTORIES_PER_FAMILY = 700
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))
@@ -71,8 +71,6 @@ def test_check_splits_by_key_and_names_the_bad_one() -> None:
     assert result.verdict is Verdict.VIOLATION
     assert result.bad is not None
     assert result.bad.partition == "bad"
-    assert result.bad.partial.order == (10,)
-    assert result.bad.partial.stuck == (11,)
 
 
 def test_check_write_of_present_value_may_be_needed_later() -> None:
@@ -98,9 +96,9 @@ class TickingClock:
 
 
 def hard_history(width: int) -> list[Operation]:
-    """Concurrent additions of different powers of two and a read that no subset of them explains."""
-    adds = [op(n, "add", 2 << n, None, n, 1000 + n) for n in range(width)]
-    return [*adds, op(width, "read", None, 1, 500, 2000)]
+    """Concurrent additions of different numbers, one below zero, and a read that no subset explains."""
+    adds = [op(n, "add", (2 << n) if n else -1, None, n, 1000 + n) for n in range(width)]
+    return [*adds, op(width, "read", None, 1 << 40, 500, 2000)]
 
 
 def test_check_out_of_time_is_undecided_and_no_pass() -> None:

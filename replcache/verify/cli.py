@@ -1,0 +1,172 @@
+"""`replcache verify`: the sub-application that the command line mounts.
+
+Exit codes: 0 linearizable, 1 violation, 2 no verdict (out of time, or the run proves nothing).
+"""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from replcache.errors import ReplcacheError
+from replcache.verify.checker import TIME_BUDGET_S, Verdict
+from replcache.verify.external import FORMATS, MODEL_NAMES, judge
+from replcache.verify.history import HistoryError
+from replcache.verify.picture import write_picture
+from replcache.verify.run import Report, replay, verify
+from replcache.verify.workloads import WORKLOADS
+
+ALL = "all"
+_NO_VERDICT = 2
+
+app = typer.Typer(
+    name="verify",
+    help="""Check a cluster, or a recorded history, for linearizability.
+
+Exit codes: 0 linearizable, 1 violation, 2 no verdict.""",
+    rich_markup_mode="markdown",
+    no_args_is_help=False,
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
+PictureOption = Annotated[
+    Path | None, typer.Option(help="Where to draw a violation (HTML). Default: beside the history.")
+]
+BudgetOption = Annotated[float, typer.Option(help="Seconds for checking.", min=0.1)]
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    url: Annotated[
+        str | None, typer.Option(help="The cluster, as for the client.", envvar="REPLCACHE_URL")
+    ] = None,
+    workload: Annotated[str, typer.Option(help=f"One of: {', '.join(WORKLOADS)}, {ALL}.")] = ALL,
+    seconds: Annotated[float, typer.Option(help="Length of each workload.", min=0.1)] = 10.0,
+    processes: Annotated[int, typer.Option(help="Clients at a time.", min=1)] = 10,
+    seed: Annotated[int | None, typer.Option(help="Of all choices; default: drawn, and printed.")] = None,
+    rate: Annotated[float, typer.Option(help="Calls a second of all together; 0: no limit.", min=0)] = 0.0,
+    read: Annotated[
+        str, typer.Option(help="Level of the register's reads: linearizable, session or one.")
+    ] = "linearizable",
+    timeout: Annotated[float, typer.Option(help="Seconds for each call.", min=0.1)] = 5.0,
+    history: Annotated[
+        Path, typer.Option(help="Directory for histories (JSON lines) and pictures.", file_okay=False)
+    ] = Path("verify-histories"),
+    budget: BudgetOption = TIME_BUDGET_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Use a running cluster for a while, record what it answers, and judge it.
+
+    Keys start with verify/ and are removed afterwards. Break the cluster meanwhile as you like.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    names = list(WORKLOADS) if workload == ALL else [workload]
+    if any(name not in WORKLOADS for name in names):
+        raise typer.BadParameter(
+            f"{workload!r}: one of {', '.join(WORKLOADS)}, {ALL}", param_hint="--workload"
+        )
+    history.mkdir(parents=True, exist_ok=True)
+    worst = 0
+    for name in names:
+        path = history / f"{name}.jsonl"
+        try:
+            report = asyncio.run(
+                verify(
+                    url,
+                    name,
+                    seconds,
+                    processes,
+                    seed,
+                    read if read in WORKLOADS[name].read_levels else "linearizable",
+                    None,
+                    path,
+                    rate=rate,
+                    timeout_s=timeout,
+                    time_budget_s=budget,
+                )
+            )
+        except (ReplcacheError, OSError, ValueError) as err:
+            typer.echo(f"{name}: {err}", err=True)
+            raise typer.Exit(_NO_VERDICT) from err
+        _show(report, as_json, path.with_suffix(".html"))
+        worst = _worse(worst, report.exit_code)
+    raise typer.Exit(worst)
+
+
+@app.command("replay")
+def replay_command(
+    path: Annotated[Path, typer.Argument(help="A history that `replcache verify` wrote.")],
+    picture: PictureOption = None,
+    budget: BudgetOption = TIME_BUDGET_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a recorded history again."""
+    try:
+        report = replay(path, time_budget_s=budget)
+    except (HistoryError, OSError) as err:
+        typer.echo(str(err), err=True)
+        raise typer.Exit(_NO_VERDICT) from err
+    _show(report, as_json, picture or path.with_suffix(".html"))
+    raise typer.Exit(report.exit_code)
+
+
+@app.command("judge")
+def judge_command(
+    path: Annotated[Path, typer.Argument(help="A history of another tool.")],
+    format_name: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")],
+    model: Annotated[str, typer.Option(help=f"One of: {', '.join(MODEL_NAMES)}.")],
+    options: Annotated[str, typer.Option(help='Of the model, as JSON: {"initial": 0}.')] = "{}",
+    budget: BudgetOption = TIME_BUDGET_S,
+) -> None:
+    """Judge a history of Jepsen, Knossos, Elle or Porcupine."""
+    try:
+        judgement = judge(path, format_name, model, options=json.loads(options), time_budget_s=budget)
+    except (ValueError, TypeError, OSError) as err:
+        typer.echo(str(err), err=True)
+        raise typer.Exit(_NO_VERDICT) from err
+    typer.echo(f"{path}: {judgement.verdict.value}")
+    for problem in judgement.problems:
+        typer.echo(f"  {problem}")
+    raise typer.Exit(judgement.verdict.exit_code)
+
+
+def _worse(first: int, second: int) -> int:
+    """A violation is worse than no verdict, which is worse than none at all."""
+    return max(first, second, key=lambda code: {0: 0, 2: 1, 1: 2}[code])
+
+
+def _show(report: Report, as_json: bool, picture: Path) -> None:
+    drawn = None
+    if report.explanation is not None:
+        write_picture(report.explanation, picture)
+        drawn = str(picture)
+    if as_json:
+        typer.echo(json.dumps(_as_json(report, drawn), ensure_ascii=False))
+        return
+    typer.echo(report.text())
+    typer.echo(f"  seed: {report.history.meta.get('seed')}")
+    if drawn is not None:
+        typer.echo(f"  picture: {drawn}")
+    if report.verdict is Verdict.UNDECIDED:
+        typer.echo("  out of time: this is no pass; try again with a larger --budget or fewer processes")
+
+
+def _as_json(report: Report, picture: str | None) -> dict[str, Any]:
+    return {
+        "workload": report.workload,
+        "verdict": report.verdict.value,
+        "calls": len(report.history),
+        "outcomes": report.history.counts(),
+        "errors": dict(report.errors),
+        "problems": list(report.problems),
+        "faults": list(report.faults),
+        "seed": report.history.meta.get("seed"),
+        "check_seconds": None if report.result is None else round(report.result.seconds, 3),
+        "history": None if report.path is None else str(report.path),
+        "picture": picture,
+        "explanation": None if report.explanation is None else report.explanation.text(),
+    }
