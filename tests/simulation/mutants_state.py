@@ -160,8 +160,8 @@ MUTANTS = (
         "P5: tokens do not grow",
         state(
             LOCKS + "_grant",
-            "token = self._turn.next_revision()",
-            "self._turn.next_revision()\n    token = 1 + len(self._tokens)",
+            "token = turn.next_revision()",
+            "turn.next_revision()\n    token = 1 + len(self._tokens)",
         ),
     ),
     locks(
@@ -238,8 +238,8 @@ MUTANTS = (
         "P6: apply looks at something that is not in the log",
         state(
             "machine:StateMachine._apply",
-            "    self.locks.expire()\n",
-            "    if len(self.history) % 40 == 39:\n        turn.revision += 1\n    self.locks.expire()\n",
+            "    self._expire_leases_and_locks()\n",
+            "    if len(self.history) % 40 == 39:\n        turn.revision += 1\n    self._expire_leases_and_locks()\n",
         ),
     ),
 )
