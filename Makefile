@@ -76,13 +76,23 @@ test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
 	$(if $(STAGE_PROCESSES),$(PYTEST) $(STAGE_PROCESSES))
 
-## --- longer runs; ARGS="--help" shows their options ---
+## --- longer runs, on demand; ARGS="--help" shows further options ---
 
-simulate: $(DEVELOPMENT) ## seeded clusters on virtual time with faults (ARGS="--seeds 1000 --jobs 2")
-	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run $(ARGS)
+SEED ?=
+DURATION ?= 60
+SEEDS ?= 1000
+ROUNDS ?= 3
 
-bench: $(DEVELOPMENT) ## beside other systems on this machine, as far as they are installed
-	PYTHONPATH=. $(PY) -m benchmarks.versus $(ARGS)
+chaos: $(DEVELOPMENT) ## workloads under a nemesis on real processes (SEED=n DURATION=s); report in .chaos/
+	$(PY) -m tests.fault.chaos --seconds $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+simulate: $(DEVELOPMENT) ## whole clusters on virtual time (SEEDS=n)
+	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
+
+bench: $(DEVELOPMENT) ## beside etcd and Redis in one run (ROUNDS=n); installs them on Debian when missing
+	@scripts/install_rivals.sh
+	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
+	PYTHONPATH=. $(PY) -m benchmarks.versus --rounds $(ROUNDS) $(ARGS)
 
 ## --- code ---
 
@@ -109,4 +119,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes simulate bench lint format proto generate clean
+	test-processes chaos simulate bench lint format proto generate clean

@@ -58,7 +58,11 @@ WAL_SEGMENT_BYTES = 64 * 1024 * 1024
 DISK_FULL_RETRY_S = 0.2
 # Log entries kept behind a snapshot, so that a node that was away briefly needs no snapshot.
 LOG_KEPT_ENTRIES = 10_000
-SNAPSHOT_AFTER_BYTES = 256 * 1024 * 1024
+# And no more than this of them: they are in memory.
+LOG_KEPT_BYTES = 32 * 1024 * 1024
+# Log bytes after which a snapshot is taken, or the size of the last snapshot if that is more: so that writing
+# snapshots never costs more than writing the log.
+SNAPSHOT_AFTER_BYTES = 64 * 1024 * 1024
 SNAPSHOT_AFTER_ENTRIES = 200_000
 PROPOSALS_IN_FLIGHT_MAX = 20_000
 PROPOSALS_IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024

@@ -21,6 +21,7 @@ class EngineConfig:
     snapshot_after_entries: int = c.SNAPSHOT_AFTER_ENTRIES
     snapshot_after_bytes: int = c.SNAPSHOT_AFTER_BYTES
     log_kept_entries: int = c.LOG_KEPT_ENTRIES
+    log_kept_bytes: int = c.LOG_KEPT_BYTES
     proposals_bytes_max: int = c.PROPOSALS_IN_FLIGHT_BYTES_MAX
     # How long applying may hold the loop before others get a turn.
     apply_slice_s: float = 0.005

@@ -95,7 +95,9 @@ class SnapshotJobs:
             return
         entries = engine.applied_index - self._last_index
         size = self._node.storage.wal.bytes_written - self._bytes_at_last
-        if entries >= config.snapshot_after_entries or size >= config.snapshot_after_bytes:
+        last_size = self._newest.size if self._newest is not None else 0
+        is_much = size >= max(config.snapshot_after_bytes, last_size)
+        if is_much or entries >= config.snapshot_after_entries:
             self.take()
 
     def take(self) -> None:

@@ -222,7 +222,15 @@ class SnapshotReceiver:
 
 def compact_log(engine: "Engine", index: int) -> None:
     """An own snapshot at `index` is durable: the log before it may go, but for a reserve for slow peers."""
-    keep_from = min(index, engine.wal.last_index - engine.config.log_kept_entries)
-    if keep_from > engine.wal.base_index:
-        engine.wal.compact_to(keep_from)
-    engine.configurations.forget_before(engine.wal.base_index)
+    wal, config = engine.wal, engine.config
+    keep_from, kept_bytes = wal.last_index, 0
+    oldest = max(wal.base_index, wal.last_index - config.log_kept_entries)
+    while keep_from > oldest:
+        kept_bytes += len(wal.entry(keep_from)[3])
+        if kept_bytes > config.log_kept_bytes:
+            break
+        keep_from -= 1
+    keep_from = min(index, keep_from)
+    if keep_from > wal.base_index:
+        wal.compact_to(keep_from)
+    engine.configurations.forget_before(wal.base_index)

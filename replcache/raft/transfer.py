@@ -74,6 +74,14 @@ class Transfer:
     def tick(self, now: float) -> None:
         if self._done is not None and now >= self._deadline:
             self._finish(NotApplied(f"{self._target} did not take over within the election timeout"))
+        if self._engine.wal.disk_full and self._done is None and self._others_can_lead:
+            # A leader that can't write is no use; its followers' disks may have room (faults: disk full).
+            self.start("", lambda _: None)
+
+    @property
+    def _others_can_lead(self) -> bool:
+        engine = self._engine
+        return any(engine.is_reachable_member(name) for name in engine.other_voters)
 
     def on_lost_leadership(self) -> None:
         self._finish(None)

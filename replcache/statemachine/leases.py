@@ -22,11 +22,11 @@ LEASES_MAX: Final = 100_000
 
 
 class Lease:
-    __slots__ = ("due_ms", "keys", "places", "ttl_ms")
+    """What hangs on it; its times are in LeaseTable.terms."""
 
-    def __init__(self, ttl_ms: int, due_ms: int) -> None:
-        self.ttl_ms = ttl_ms
-        self.due_ms = due_ms
+    __slots__ = ("keys", "places")
+
+    def __init__(self) -> None:
         self.keys = KeySet()
         # (lock name, owner); the values mean nothing.
         self.places: dict[tuple[str, bytes], None] = {}
@@ -44,11 +44,13 @@ class LeaseView:
 
 
 class LeaseTable:
-    __slots__ = ("_timers", "_turn", "leases")
+    __slots__ = ("_timers", "_turn", "leases", "terms")
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self.leases: dict[int, Lease] = {}
+        # (ttl_ms, due_ms): apart and immutable, so that a copy of this dict is a snapshot.
+        self.terms: dict[int, tuple[int, int]] = {}
         self._timers: Timers[int] = Timers()
 
     # --- operations ---
@@ -61,23 +63,25 @@ class LeaseTable:
             return Refusal(RefusalCode.QUOTA_EXCEEDED, f"there are {LEASES_MAX} leases already")
         lease_id = self._turn.next_revision()
         due_ms = self._turn.clock_ms + ttl_ms
-        self.leases[lease_id] = Lease(ttl_ms, due_ms)
+        self.leases[lease_id] = Lease()
+        self.terms[lease_id] = (ttl_ms, due_ms)
         self._timers.add(due_ms, lease_id)
         return LeaseResult(lease_id, True, lease_id, ttl_ms)
 
     def keep(self, lease_id: int) -> LeaseResult:
-        lease = self.leases.get(lease_id)
-        if lease is None:
+        if lease_id not in self.leases:
             return LeaseResult(0, False, self._turn.revision, 0)
-        self._timers.cancel(lease.due_ms, lease_id)
-        lease.due_ms = self._turn.clock_ms + lease.ttl_ms
-        self._timers.add(lease.due_ms, lease_id)
-        return LeaseResult(lease_id, True, self._turn.next_revision(), lease.ttl_ms)
+        ttl_ms, due_ms = self.terms[lease_id]
+        self._timers.cancel(due_ms, lease_id)
+        due_ms = self._turn.clock_ms + ttl_ms
+        self.terms[lease_id] = (ttl_ms, due_ms)
+        self._timers.add(due_ms, lease_id)
+        return LeaseResult(lease_id, True, self._turn.next_revision(), ttl_ms)
 
     def end(self, lease_id: int) -> Lease:
         """Takes the lease away, with its event; what hangs on it is the caller's."""
         lease = self.leases.pop(lease_id)
-        self._timers.cancel(lease.due_ms, lease_id)
+        self._timers.cancel(self.terms.pop(lease_id)[1], lease_id)
         self._turn.events.append(LeaseEvent(self._turn.next_revision(), lease_id, len(lease.keys)))
         return lease
 
@@ -116,28 +120,33 @@ class LeaseTable:
         lease = self.leases.get(lease_id)
         if lease is None:
             return None
-        remaining_ms = lease.due_ms - self._turn.clock_ms
-        return LeaseView(lease_id, lease.ttl_ms, remaining_ms, len(lease.keys), tuple(sorted(lease.places)))
+        ttl_ms, due_ms = self.terms[lease_id]
+        remaining_ms = due_ms - self._turn.clock_ms
+        return LeaseView(lease_id, ttl_ms, remaining_ms, len(lease.keys), tuple(sorted(lease.places)))
 
     # --- snapshot ---
 
-    def freeze(self) -> list[tuple[int, int, int]]:
-        return [(lease_id, lease.ttl_ms, lease.due_ms) for lease_id, lease in sorted(self.leases.items())]
+    def freeze(self) -> dict[int, tuple[int, int]]:
+        """By id: (ttl_ms, due_ms); in ascending order, as ids are given."""
+        return self.terms.copy()
 
     def load(self, frozen: list[tuple[int, int, int]]) -> None:
         for lease_id, ttl_ms, due_ms in frozen:
-            self.leases[lease_id] = Lease(ttl_ms, due_ms)
+            self.leases[lease_id] = Lease()
+            self.terms[lease_id] = (ttl_ms, due_ms)
             self._timers.add(due_ms, lease_id)
 
     def check_invariants(self) -> None:
         require(len(self._timers) == len(self.leases), "each lease has one timer")
-        for lease_id, lease in self.leases.items():
-            require(lease.due_ms > self._turn.clock_ms, f"lease {lease_id} lives beyond its time")
+        require(self.terms.keys() == self.leases.keys(), "each lease has its terms")
+        for lease_id, (_, due_ms) in self.terms.items():
+            require(due_ms > self._turn.clock_ms, f"lease {lease_id} lives beyond its time")
             require(lease_id <= self._turn.revision, f"lease {lease_id} is ahead of the revision")
 
 
-def write_lease(writer: PlainWriter, lease: tuple[int, int, int]) -> None:
-    writer.unsigned_column(list(lease))
+def write_lease(writer: PlainWriter, lease: tuple[int, tuple[int, int]]) -> None:
+    lease_id, (ttl_ms, due_ms) = lease
+    writer.unsigned_column([lease_id, ttl_ms, due_ms])
 
 
 def read_lease(reader: PlainReader) -> tuple[int, int, int]:

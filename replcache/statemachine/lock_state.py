@@ -97,7 +97,17 @@ FrozenHolder = tuple[bytes, int, bool, int, str, int, int]
 FrozenWaiter = tuple[bytes, bool, int, int, str, int, int]
 # name, permits, holders, waiters
 FrozenLock = tuple[str, int, list[FrozenHolder], list[FrozenWaiter]]
-FrozenLocks = list[FrozenLock]
+
+
+def freeze_lock(name: str, lock: Lock) -> FrozenLock:
+    # list() first: it runs without a break, a comprehension does not.
+    holders, waiters = list(lock.holders.items()), list(lock.waiters.items())
+    return (
+        name,
+        lock.permits,
+        [(owner, h.token, h.shared, h.due_ms, h.note, h.attempt, h.lease_id) for owner, h in holders],
+        [(owner, w.shared, w.ttl_ms, w.due_ms, w.note, w.attempt, w.lease_id) for owner, w in waiters],
+    )
 
 
 def write_lock(writer: PlainWriter, lock: FrozenLock) -> None:

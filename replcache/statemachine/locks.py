@@ -19,9 +19,18 @@ from replcache.constants import LOCK_PERMITS_MAX, LOCK_WAITERS_MAX
 from replcache.statemachine.commands import Fence, LockAcquire, LockNote, LockRelease, LockRenew
 from replcache.statemachine.events import LockEvent, LockEventKind
 from replcache.statemachine.expiry import Timers
+from replcache.statemachine.frozen import FrozenTable
 from replcache.statemachine.invariants import require
 from replcache.statemachine.leases import LeaseTable
-from replcache.statemachine.lock_state import FrozenLocks, Holder, Lock, LockView, PlaceView, Waiter
+from replcache.statemachine.lock_state import (
+    FrozenLock,
+    Holder,
+    Lock,
+    LockView,
+    PlaceView,
+    Waiter,
+    freeze_lock,
+)
 from replcache.statemachine.results import LockResult, Refusal, RefusalCode, ReleaseResult
 from replcache.statemachine.turn import Turn
 
@@ -35,7 +44,7 @@ __all__ = ["LockTable", "LockView", "PlaceView"]
 class LockTable:
     """All locks. `turn` gives the clock and the revisions."""
 
-    __slots__ = ("_holder_timers", "_leases", "_tokens", "_turn", "_waiter_timers", "locks")
+    __slots__ = ("_holder_timers", "_leases", "_tokens", "_turn", "_waiter_timers", "locks", "views")
 
     def __init__(self, turn: Turn, leases: LeaseTable) -> None:
         self._turn = turn
@@ -45,6 +54,8 @@ class LockTable:
         self._tokens: dict[int, str] = {}
         self._holder_timers: Timers[tuple[str, bytes]] = Timers()
         self._waiter_timers: Timers[tuple[str, bytes]] = Timers()
+        # Snapshots that are being read.
+        self.views: list[FrozenTable[str, Lock, FrozenLock]] = []
 
     # --- time ---
 
@@ -120,6 +131,7 @@ class LockTable:
                 RefusalCode.QUOTA_EXCEEDED, f"{LOCK_WAITERS_MAX} are waiting for this lock already"
             )
         due_ms = self._turn.clock_ms + op.wait_ms
+        self._save(op.name, lock)
         lock.waiters[op.owner] = Waiter(op.shared, op.ttl_ms, due_ms, op.note, op.attempt, op.lease_id)
         self._leases.link_place(op.lease_id, op.name, op.owner)
         self._waiter_timers.add(due_ms, (op.name, op.owner))
@@ -131,6 +143,7 @@ class LockTable:
             return Refusal(RefusalCode.INVALID, "this owner holds the lock in the other mode")
         if holder.lease_id != op.lease_id:
             return Refusal(RefusalCode.INVALID, f"this owner holds the lock with lease {holder.lease_id}")
+        self._save(op.name, self.locks[op.name])
         holder.attempt = op.attempt
         self._extend(op.name, op.owner, holder, op.ttl_ms)
         return LockResult(holder.token, self._turn.next_revision(), op.ttl_ms)
@@ -144,6 +157,7 @@ class LockTable:
             return Refusal(RefusalCode.INVALID, f"this owner waits for the lock with lease {waiter.lease_id}")
         if op.wait_ms <= 0:
             return Refusal(RefusalCode.LOCK_BUSY, "the lock is held by another, and wait is 0")
+        self._save(op.name, lock)
         waiter.ttl_ms = op.ttl_ms
         waiter.note = op.note
         waiter.attempt = op.attempt
@@ -177,6 +191,7 @@ class LockTable:
             return Refusal(
                 RefusalCode.LOCK_LOST, f"the lock is not held by this owner under token {op.token}"
             )
+        self._save(op.name, self.locks[op.name])
         holder.note = op.note
         revision = self._turn.next_revision()
         noted = LockEvent(revision, LockEventKind.NOTED, op.name, op.owner, op.token, op.note)
@@ -246,8 +261,14 @@ class LockTable:
 
     # --- inside ---
 
+    def _save(self, name: str, lock: Lock) -> None:
+        """Before every change of a lock that was there before this operation."""
+        for view in self.views:
+            view.save(name, lock)
+
     def _grant(self, name: str, lock: Lock, owner: bytes, wanted: Waiter) -> Holder:
         turn = self._turn
+        self._save(name, lock)
         due_ms = turn.clock_ms + wanted.ttl_ms if wanted.ttl_ms else 0
         token = turn.next_revision()
         holder = Holder(token, wanted.shared, due_ms, wanted.note, wanted.attempt, wanted.lease_id)
@@ -261,6 +282,7 @@ class LockTable:
 
     def _extend(self, name: str, owner: bytes, holder: Holder, ttl_ms: int) -> None:
         """Starts the ttl anew; 0: it has none, and lives as long as its lease."""
+        self._save(name, self.locks[name])
         if holder.due_ms:
             self._holder_timers.cancel(holder.due_ms, (name, owner))
         holder.due_ms = self._turn.clock_ms + ttl_ms if ttl_ms else 0
@@ -268,7 +290,9 @@ class LockTable:
             self._holder_timers.add(holder.due_ms, (name, owner))
 
     def _end_hold(self, name: str, owner: bytes, kind: LockEventKind) -> None:
-        holder = self.locks[name].holders.pop(owner)
+        lock = self.locks[name]
+        self._save(name, lock)
+        holder = lock.holders.pop(owner)
         del self._tokens[holder.token]
         self._leases.unlink_place(holder.lease_id, name, owner)
         if holder.due_ms:
@@ -276,7 +300,9 @@ class LockTable:
         self._emit(kind, name, owner, holder.token)
 
     def _end_wait(self, name: str, owner: bytes) -> Waiter:
-        waiter = self.locks[name].waiters.pop(owner)
+        lock = self.locks[name]
+        self._save(name, lock)
+        waiter = lock.waiters.pop(owner)
         self._leases.unlink_place(waiter.lease_id, name, owner)
         self._waiter_timers.cancel(waiter.due_ms, (name, owner))
         return waiter
@@ -297,25 +323,13 @@ class LockTable:
 
     # --- snapshot ---
 
-    def freeze(self) -> "FrozenLocks":
-        """The table as it is now, to be written later."""
-        return [
-            (
-                name,
-                lock.permits,
-                [
-                    (owner, h.token, h.shared, h.due_ms, h.note, h.attempt, h.lease_id)
-                    for owner, h in lock.holders.items()
-                ],
-                [
-                    (owner, w.shared, w.ttl_ms, w.due_ms, w.note, w.attempt, w.lease_id)
-                    for owner, w in lock.waiters.items()
-                ],
-            )
-            for name, lock in sorted(self.locks.items())
-        ]
+    def freeze(self) -> FrozenTable[str, Lock, FrozenLock]:
+        """The table as it is now, to be read later, by name."""
+        view = FrozenTable(self.locks, freeze_lock)
+        self.views.append(view)
+        return view
 
-    def load(self, frozen: FrozenLocks) -> None:
+    def load(self, frozen: list[FrozenLock]) -> None:
         """Fills an empty table; the leases must be there."""
         for name, permits, holders, waiters in frozen:
             lock = self.locks[name] = Lock(permits)

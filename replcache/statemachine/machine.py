@@ -141,8 +141,8 @@ class StateMachine:
     def _apply(self, index: int, clock_ms: int, groups: Sequence[Group]) -> Applied:
         turn, store = self.turn, self.store
         turn.events = []
-        if store.views:
-            store.views = [view for view in store.views if not view.finished]
+        if store.views or self.locks.views or self.replies.views:
+            self._forget_finished_views()
         turn.clock_ms = max(turn.clock_ms, clock_ms)
         self._expire_leases_and_locks()
         store.expire()
@@ -161,6 +161,11 @@ class StateMachine:
         if events:
             self.history.extend(events)
         return Applied(index, results, events)
+
+    def _forget_finished_views(self) -> None:
+        self.store.views = [view for view in self.store.views if not view.finished]
+        self.locks.views = [view for view in self.locks.views if not view.finished]
+        self.replies.views = [view for view in self.replies.views if not view.finished]
 
     def _expire_leases_and_locks(self) -> None:
         places: list[tuple[str, bytes]] = []

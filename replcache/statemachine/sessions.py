@@ -12,6 +12,7 @@ from typing import Final
 
 from replcache.constants import REQUEST_ID_TTL_MS, SESSION_REPLIES_MAX, SESSIONS_MAX
 from replcache.statemachine.expiry import Timers
+from replcache.statemachine.frozen import FrozenTable
 from replcache.statemachine.invariants import require
 from replcache.statemachine.plain import PlainReader, PlainWriter
 from replcache.statemachine.results import CommandResult, Refusal, RefusalCode, SessionResult
@@ -25,6 +26,10 @@ REPLY_BYTES_MAX: Final = 256 * 1024 * 1024
 REQUEST_IDS_MAX: Final = 500_000
 # Sessions and request ids forgotten per applied entry; those past their time are unknown at once.
 REMOVALS_PER_ENTRY_MAX: Final = 500
+
+
+# due_ms, request id, reply
+FrozenRequest = tuple[int, bytes, CommandResult]
 
 
 class Session:
@@ -43,16 +48,18 @@ class Session:
 class Replies:
     """Both tables."""
 
-    __slots__ = ("_order", "_timers", "_turn", "bytes", "requests", "sessions")
+    __slots__ = ("_order", "_timers", "_turn", "bytes", "requests", "sessions", "views")
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
         self.sessions: dict[int, Session] = {}
         self._timers: Timers[int] = Timers()
-        self.requests: dict[bytes, tuple[int, CommandResult]] = {}
+        self.requests: dict[bytes, FrozenRequest] = {}
         # All request ids live equally long, so the order of arrival is the order of expiry.
-        self._order: deque[tuple[int, bytes]] = deque()
+        self._order: deque[FrozenRequest] = deque()
         self.bytes = 0
+        # Snapshots of the sessions that are being read.
+        self.views: list[FrozenSessions] = []
 
     # --- time ---
 
@@ -70,17 +77,21 @@ class Replies:
             self._forget(session_id, self.sessions[session_id])
         removed = 0
         while self._order and self._order[0][0] <= clock_ms and removed < REMOVALS_PER_ENTRY_MAX:
-            due_ms, request_id = self._order.popleft()
-            stored = self.requests.get(request_id)
-            if stored is not None and stored[0] == due_ms:
-                self._forget_request(request_id, stored)
-                removed += 1
+            self._forget_request(self._order.popleft())
+            removed += 1
 
-    def _forget_request(self, request_id: bytes, stored: tuple[int, CommandResult]) -> None:
-        del self.requests[request_id]
-        self.bytes -= reply_size(stored[1])
+    def _forget_request(self, request: FrozenRequest) -> None:
+        """It must be out of the order."""
+        del self.requests[request[1]]
+        self.bytes -= reply_size(request[2])
+
+    def _save(self, session_id: int, session: Session) -> None:
+        """Before the first change of a session in each operation."""
+        for view in self.views:
+            view.save(session_id, session)
 
     def _forget(self, session_id: int, session: Session) -> None:
+        self._save(session_id, session)
         del self.sessions[session_id]
         self.bytes -= session.bytes
         self._timers.cancel(session.due_ms, session_id)
@@ -105,6 +116,7 @@ class Replies:
         return None if session is None or session.due_ms <= self._turn.clock_ms else session
 
     def _used(self, session_id: int, session: Session) -> None:
+        self._save(session_id, session)
         due_ms = self._turn.clock_ms + session.ttl_ms
         if due_ms != session.due_ms:
             self._timers.cancel(session.due_ms, session_id)
@@ -184,10 +196,11 @@ class Replies:
         """As before_session_command, for a request id."""
         stored = self.requests.get(request_id)
         if stored is not None and stored[0] > self._turn.clock_ms:
-            return stored[1]
+            return stored[2]
         if stored is not None:
-            # Past its time, only its removal is behind. Its item in the order is skipped when it comes up.
-            self._forget_request(request_id, stored)
+            # Past its time, only its removal is behind; so it is among the first of the order.
+            self._order.remove(stored)
+            self._forget_request(stored)
         if len(self.requests) >= REQUEST_IDS_MAX:
             return Refusal(
                 RefusalCode.QUOTA_EXCEEDED, f"{REQUEST_IDS_MAX} request ids are remembered already"
@@ -195,39 +208,32 @@ class Replies:
         return self._refuse_when_full()
 
     def keep_request_reply(self, request_id: bytes, result: CommandResult) -> None:
-        due_ms = self._turn.clock_ms + REQUEST_ID_TTL_MS
-        self.requests[request_id] = (due_ms, result)
-        self._order.append((due_ms, request_id))
+        request = (self._turn.clock_ms + REQUEST_ID_TTL_MS, request_id, result)
+        self.requests[request_id] = request
+        self._order.append(request)
         self.bytes += reply_size(result)
 
     # --- snapshot ---
 
-    def freeze(self) -> "FrozenReplies":
-        """Both tables as they are now, to be written later. Replies never change once stored."""
-        sessions = [
-            (session_id, s.ttl_ms, s.due_ms, s.acked_below, sorted(s.replies.items(), key=_sequence))
-            for session_id, s in sorted(self.sessions.items())
-        ]
-        requests = [
-            (due_ms, request_id, stored[1])
-            for due_ms, request_id in self._order
-            if (stored := self.requests.get(request_id)) is not None and stored[0] == due_ms
-        ]
-        return sessions, requests
+    def freeze(self) -> "tuple[FrozenSessions, list[FrozenRequest]]":
+        """Both tables as they are now, to be read later: sessions by id, request ids by arrival."""
+        view = FrozenTable(self.sessions, freeze_session)
+        self.views.append(view)
+        return view, list(self._order)
 
-    def load(self, frozen: "FrozenReplies") -> None:
+    def load(self, sessions: "list[FrozenSession]", requests: "list[FrozenRequest]") -> None:
         """Fills empty tables."""
-        for session_id, ttl_ms, due_ms, acked_below, replies in frozen[0]:
+        for session_id, ttl_ms, due_ms, acked_below, replies in sessions:
             session = self.sessions[session_id] = Session(ttl_ms, due_ms)
             session.acked_below = acked_below
             session.replies.update(replies)
             session.bytes = sum(reply_size(result) for _, result in replies)
             self.bytes += session.bytes
             self._timers.add(due_ms, session_id)
-        for due_ms, request_id, result in frozen[1]:
-            self.requests[request_id] = (due_ms, result)
-            self._order.append((due_ms, request_id))
-            self.bytes += reply_size(result)
+        for request in requests:
+            self.requests[request[1]] = request
+            self._order.append(request)
+            self.bytes += reply_size(request[2])
 
     def check_invariants(self) -> None:
         total = 0
@@ -243,11 +249,11 @@ class Replies:
             require(session_id <= self._turn.revision, f"session {session_id} is ahead of the revision")
             total += size
         require(len(self._timers) == len(self.sessions), "each session has one timer")
-        total += sum(reply_size(result) for _, result in self.requests.values())
+        total += sum(reply_size(request[2]) for request in self._order)
         require(total == self.bytes, f"{total} bytes of replies kept, {self.bytes} counted")
-        ordered = set(self._order)
-        for request_id, (due_ms, _) in self.requests.items():
-            require((due_ms, request_id) in ordered, f"request id {request_id!r} would never be forgotten")
+        ordered = {request[1]: request for request in self._order}
+        require(ordered == self.requests, "request ids and their order of expiry differ")
+        require(len(ordered) == len(self._order), "a request id would expire twice")
 
 
 def _sequence(item: tuple[int, CommandResult]) -> int:
@@ -256,9 +262,14 @@ def _sequence(item: tuple[int, CommandResult]) -> int:
 
 # id, ttl_ms, due_ms, acked_below, replies by sequence
 FrozenSession = tuple[int, int, int, int, list[tuple[int, CommandResult]]]
-# due_ms, request id, reply; in the order of arrival
-FrozenRequest = tuple[int, bytes, CommandResult]
-FrozenReplies = tuple[list[FrozenSession], list[FrozenRequest]]
+FrozenSessions = FrozenTable[int, Session, FrozenSession]
+
+
+def freeze_session(session_id: int, session: Session) -> FrozenSession:
+    # list() first: it runs without a break, sorting by a function does not.
+    replies = list(session.replies.items())
+    replies.sort(key=_sequence)
+    return session_id, session.ttl_ms, session.due_ms, session.acked_below, replies
 
 
 def write_session(writer: PlainWriter, session: FrozenSession) -> None:

@@ -93,8 +93,8 @@ class SnapshotView:
         return self._closed
 
     def close(self) -> None:
-        """Lets go of everything; the machine stops keeping old rows. May be called twice."""
-        self._closed = True
+        """Lets go of everything; the machine stops keeping what was before. May be called twice."""
+        self._closed = self._locks.finished = self._sessions.finished = True
 
     def chunks(self, chunk_bytes: int = SNAPSHOT_CHUNK_BYTES) -> Iterator[bytes]:
         """The stream in pieces of at most `chunk_bytes`; closes the view at its end."""
@@ -155,7 +155,7 @@ class SnapshotView:
     def _other_blocks(self) -> Iterator[bytes]:
         yield from _list_blocks(NAMESPACES, self._namespaces, write_namespace)
         yield from _list_blocks(GUARDS, self._guards, write_guard)
-        yield from _list_blocks(LEASES, self._leases, write_lease)
+        yield from _list_blocks(LEASES, self._leases.items(), write_lease)
         yield from _list_blocks(LOCKS, self._locks, write_lock)
         yield from _list_blocks(SESSIONS, self._sessions, write_session)
         yield from _list_blocks(REQUESTS, self._requests, write_request)
@@ -167,7 +167,7 @@ ItemT = TypeVar("ItemT")
 
 
 def _list_blocks(
-    kind: int, items: list[ItemT], write: Callable[[PlainWriter, ItemT], None]
+    kind: int, items: Iterable[ItemT], write: Callable[[PlainWriter, ItemT], None]
 ) -> Iterator[bytes]:
     writer = PlainWriter()
     for item in items:
@@ -250,7 +250,7 @@ def restore_into(machine: "StateMachine", chunks: Iterable[bytes]) -> None:
     machine.store.namespaces.load(found[NAMESPACES])
     machine.store.load(KeyIndex.from_sorted(table, keys_in_order), tag_epoch, found[GRAVES])
     machine.locks.load(found[LOCKS])
-    machine.replies.load((found[SESSIONS], found[REQUESTS]))
+    machine.replies.load(found[SESSIONS], found[REQUESTS])
     machine.groups.load(found[ORIGINS])
 
 

@@ -15,7 +15,7 @@ from replcache.verify.checker import TIME_BUDGET_S, Verdict
 from replcache.verify.external import FORMATS, MODEL_NAMES, judge
 from replcache.verify.history import HistoryError
 from replcache.verify.picture import write_picture
-from replcache.verify.run import Report, replay, verify
+from replcache.verify.run import RECOVERY_S, Report, replay, verify
 from replcache.verify.workloads import WORKLOADS
 
 ALL = "all"
@@ -52,6 +52,9 @@ def run(
         str, typer.Option(help="Level of the register's reads: linearizable, session or one.")
     ] = "linearizable",
     timeout: Annotated[float, typer.Option(help="Seconds for each call.", min=0.1)] = 5.0,
+    recovery: Annotated[
+        float, typer.Option(help="Seconds for the cluster to answer again at the end.", min=0.1)
+    ] = RECOVERY_S,
     history: Annotated[
         Path, typer.Option(help="Directory for histories (JSON lines) and pictures.", file_okay=False)
     ] = Path("verify-histories"),
@@ -87,6 +90,7 @@ def run(
                     rate=rate,
                     timeout_s=timeout,
                     time_budget_s=budget,
+                    recovery_s=recovery,
                 )
             )
         except (ReplcacheError, OSError, ValueError) as err:

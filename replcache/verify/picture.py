@@ -16,10 +16,13 @@ from replcache.verify.history import INFINITY_NS, Operation, show
 
 _LANE: Final = 34
 _BAR: Final = 20
-_STEP: Final = 26
+_STEP_MIN: Final = 26
+_STEP_MAX: Final = 120
+# A drawing with few events is stretched to this width, so that its labels can be read.
+_WIDTH: Final = 980
 _LEFT: Final = 110
 _TOP: Final = 34
-_LABEL_CHARS_PER_STEP: Final = 3.6
+_PIXELS_PER_CHAR: Final = 7.3
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --bg:#fcfcfb; --fg:#1b1e23; --dim:#69707c; --line:#d9dce1; --lane:#f1f2f4;
@@ -127,19 +130,28 @@ def _time(time_ns: int, start_ns: int) -> str:
     return "never" if time_ns == INFINITY_NS else f"{(time_ns - start_ns) / 1e6:.3f} ms"
 
 
-def _places(operations: Sequence[Operation]) -> dict[int, int]:
-    """Time -> column: events in their order, each a step apart."""
-    times = {operation.invoke_ns for operation in operations}
-    times |= {operation.return_ns for operation in operations if operation.return_ns != INFINITY_NS}
-    return {time_ns: column for column, time_ns in enumerate(sorted(times))}
+class _Scale:
+    """Time -> x: events in their order, each a step apart."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        times = {operation.invoke_ns for operation in operations}
+        times |= {op.return_ns for op in operations if op.return_ns != INFINITY_NS}
+        self._columns = {time_ns: column for column, time_ns in enumerate(sorted(times))}
+        count = len(self._columns) + 2
+        self.step = min(_STEP_MAX, max(_STEP_MIN, (_WIDTH - _LEFT) // count))
+        self.width = _LEFT + count * self.step
+        self.start_ns = min(times)
+
+    def x(self, time_ns: int) -> int:
+        column = len(self._columns) if time_ns == INFINITY_NS else self._columns[time_ns]
+        return _LEFT + column * self.step
 
 
 def _drawing(operations: Sequence[Operation], explanation: Explanation, numbers: Mapping[int, int]) -> str:
     """One SVG; numbers: operation id -> place in the order found."""
-    columns = _places(operations)
+    scale = _Scale(operations)
     lanes = _lanes(operations)
-    width = _LEFT + (len(columns) + 2) * _STEP
-    height = _TOP + len(lanes) * _LANE + 8
+    width, height = scale.width, _TOP + len(lanes) * _LANE + 8
     parts = [f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' role='img'>"]
     for process, lane in lanes.items():
         y = _TOP + lane * _LANE
@@ -149,8 +161,8 @@ def _drawing(operations: Sequence[Operation], explanation: Explanation, numbers:
     for operation in operations:
         y = _TOP + lanes[operation.process] * _LANE + 5
         role = "stuck" if operation.id in explanation.unplaceable else "core" if operation.id in core else ""
-        parts.append(_bar(operation, columns, y, role))
-    parts += _dots(operations, columns, lanes, numbers)
+        parts.append(_bar(operation, scale, y, role))
+    parts += _dots(operations, scale, lanes, numbers)
     parts.append("</svg>")
     return f"<div class='frame'>{''.join(parts)}</div>"
 
@@ -162,27 +174,18 @@ def _lanes(operations: Sequence[Operation]) -> dict[int, int]:
     return lanes
 
 
-def _x(column: int) -> int:
-    return _LEFT + column * _STEP
-
-
-def _end(operation: Operation, columns: Mapping[int, int]) -> int:
-    column = len(columns) if operation.return_ns == INFINITY_NS else columns[operation.return_ns]
-    return max(column, columns[operation.invoke_ns] + 1)
-
-
-def _bar(operation: Operation, columns: Mapping[int, int], y: int, role: str) -> str:
-    start, end = columns[operation.invoke_ns], _end(operation, columns)
-    x, width = _x(start), (end - start) * _STEP - 3
-    first_ns = min(columns)
+def _bar(operation: Operation, scale: _Scale, y: int, role: str) -> str:
+    x = scale.x(operation.invoke_ns)
+    width = max(scale.x(operation.return_ns) - x, scale.step) - 3
     hover = (
-        f"{operation}\ncalled {_time(operation.invoke_ns, first_ns)}, "
-        f"returned {_time(operation.return_ns, first_ns)}"
+        f"{operation}\ncalled {_time(operation.invoke_ns, scale.start_ns)}, "
+        f"returned {_time(operation.return_ns, scale.start_ns)}"
         + (f"\n{operation.detail}" if operation.detail else "")
     )
     label = f"{_call(operation)} {_reply(operation)}"
-    room = int((end - start) * _LABEL_CHARS_PER_STEP)
-    label = label if len(label) <= room else label[: max(0, room - 1)] + "…"
+    room = int((width - 8) / _PIXELS_PER_CHAR)
+    if len(label) > room:
+        label = label[: room - 1] + "…" if room > 1 else ""
     kind = "ok" if operation.is_ok else "unknown"
     return (
         f"<g class='op'><title>{html.escape(hover)}</title>"
@@ -193,17 +196,16 @@ def _bar(operation: Operation, columns: Mapping[int, int], y: int, role: str) ->
 
 def _dots(
     operations: Sequence[Operation],
-    columns: Mapping[int, int],
+    scale: _Scale,
     lanes: Mapping[int, int],
     numbers: Mapping[int, int],
 ) -> list[str]:
     """A numbered dot for each operation of the order, never left of the one before, and a line through."""
     placed = sorted((op for op in operations if op.id in numbers), key=lambda op: numbers[op.id])
     parts, line = [], []
-    at = 0.0
+    x = 0.0
     for operation in placed:
-        at = max(at + 0.05, float(columns[operation.invoke_ns]) + 0.15)
-        x = _LEFT + at * _STEP
+        x = max(x + 1.0, scale.x(operation.invoke_ns) + 4.0)
         y = _TOP + lanes[operation.process] * _LANE + 5 + _BAR
         line.append(f"{x:.1f},{y}")
         parts.append(

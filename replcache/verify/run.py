@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final, Protocol
 
@@ -21,7 +21,7 @@ from replcache.verify.history import History, HistoryError, Recorder, Value, bro
 from replcache.verify.levels import check_levels, is_weak
 from replcache.verify.models import Model, model_named
 from replcache.verify.port import OpenPort, ReadLevel
-from replcache.verify.workload import Run, RunOptions
+from replcache.verify.workload import Run, RunOptions, Workload
 from replcache.verify.workloads import workload_named
 
 # Time for the cluster to answer again after the last fault: elections and restarts included.
@@ -141,11 +141,8 @@ async def verify(
         raise ValueError(
             f"workload {workload!r} reads {', '.join(work.read_levels)} only, not {read_level!r}"
         )
-    clock = clock or SystemClock()
     drawn = random.SystemRandom()
     seed = drawn.randrange(1 << 32) if seed is None else seed
-    # Fresh keys for each run, also with the same seed: what an earlier run left must not be read.
-    prefix = f"verify/{workload}/{seed}-{drawn.randrange(1 << 32):08x}/"
     options = RunOptions(
         seconds=seconds,
         processes=processes,
@@ -154,37 +151,52 @@ async def verify(
         ops_per_key=ops_per_key,
         read_level=read_level,
         timeout_s=timeout_s,
-        prefix=prefix,
+        # Fresh keys for each run, also with the same seed: what an earlier run left must not be read.
+        prefix=f"verify/{workload}/{seed}-{drawn.randrange(1 << 32):08x}/",
     )
-    model = work.model()
-    meta: dict[str, Value] = {
-        "workload": workload,
-        "model": model.name,
-        "model_options": work.model_options(),
-        "seed": seed,
-        "seconds": seconds,
-        "processes": processes,
-        "read_level": read_level,
-        "prefix": prefix,
-    }
     with ExitStack() as stack:
         sink: IO[str] | None = None
         if history_path is not None:
             sink = stack.enter_context(history_path.open("w", encoding="utf-8"))
-        recorder = Recorder(meta, sink)
-        run = Run(work, options, recorder, clock, open_port or _client_ports(url, timeout_s))
-        try:
-            await run.start()
-            broken = await _phases(run, faults, recovery_s)
-            history = recorder.history()
-            problems = [*broken_assumptions(history, work.assumptions), *_run_problems(run)]
-            report = await asyncio.to_thread(_judged, history, model, problems, time_budget_s, run.errors)
-            left = 0
-            if clean_up and report.verdict is Verdict.LINEARIZABLE:
-                left = await run.remove_keys()
-        finally:
-            await run.close()
-    return _completed(report, faults=tuple(broken), keys_left=left, path=history_path)
+        recorder = Recorder(_meta(work, options), sink)
+        ports = open_port or _client_ports(url, timeout_s)
+        run = Run(work, options, recorder, clock or SystemClock(), ports)
+        report = await _executed(run, faults, recovery_s, time_budget_s, clean_up)
+    return replace(report, path=history_path)
+
+
+def _meta(work: Workload, options: RunOptions) -> dict[str, Value]:
+    """What a replay needs, and what people want to know."""
+    model = work.model()
+    return {
+        "workload": work.name,
+        "model": model.name,
+        "model_options": work.model_options(),
+        "seed": options.seed,
+        "seconds": options.seconds,
+        "processes": options.processes,
+        "rate": options.rate,
+        "read_level": options.read_level,
+        "prefix": options.prefix,
+    }
+
+
+async def _executed(
+    run: Run, faults: Faults | None, recovery_s: float, time_budget_s: float, clean_up: bool
+) -> Report:
+    try:
+        await run.start()
+        broken = await _phases(run, faults, recovery_s)
+        history = run.recorder.history()
+        problems = [*broken_assumptions(history, run.workload.assumptions), *_run_problems(run)]
+        # In a thread: the loop keeps the clients' connections and sessions alive meanwhile.
+        report = await asyncio.to_thread(_judged, history, run.workload.model(), problems, time_budget_s)
+        left = 0
+        if clean_up and report.verdict is Verdict.LINEARIZABLE:
+            left = await run.remove_keys()
+    finally:
+        await run.close()
+    return replace(report, errors=dict(run.errors), faults=tuple(broken), keys_left=left)
 
 
 def _client_ports(url: str | None, timeout_s: float) -> OpenPort:
@@ -247,17 +259,10 @@ def replay(history_path: Path, *, time_budget_s: float = TIME_BUDGET_S) -> Repor
     except ValueError as err:
         raise HistoryError(f"{history_path}: {err}") from err
     problems = broken_assumptions(history, assumptions)
-    report = _judged(history, model, problems, time_budget_s)
-    return _completed(report, path=history_path)
+    return replace(_judged(history, model, problems, time_budget_s), path=history_path)
 
 
-def _judged(
-    history: History,
-    model: Model,
-    problems: list[str],
-    time_budget_s: float,
-    errors: Mapping[str, int] | None = None,
-) -> Report:
+def _judged(history: History, model: Model, problems: list[str], time_budget_s: float) -> Report:
     """A violation is one whatever else is wrong; otherwise problems make the run invalid."""
     strong = [operation for operation in history.operations if not is_weak(operation)]
     result = check(strong, model, time_budget_s=time_budget_s)
@@ -271,21 +276,4 @@ def _judged(
     elif problems:
         verdict = Verdict.INVALID
     workload = str(history.meta.get("workload", model.name))
-    return Report(verdict, workload, history, result, explanation, (*weak, *problems), dict(errors or {}))
-
-
-def _completed(
-    report: Report, *, faults: tuple[str, ...] = (), keys_left: int = 0, path: Path | None = None
-) -> Report:
-    return Report(
-        report.verdict,
-        report.workload,
-        report.history,
-        report.result,
-        report.explanation,
-        report.problems,
-        report.errors,
-        faults,
-        keys_left,
-        path,
-    )
+    return Report(verdict, workload, history, result, explanation, (*weak, *problems))

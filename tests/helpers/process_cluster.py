@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -61,13 +62,19 @@ class ProcessCluster:
         pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
-    def is_ready(self, name: str) -> bool:
+    def readiness(self, name: str) -> dict[str, object]:
+        """What /readyz says, also when it says no; {} when nobody answers."""
         address = self.local.layout(name).http_address
         try:
             with urllib.request.urlopen(f"http://{address}/readyz", timeout=1) as answer:
-                return answer.status == 200
+                return dict(json.loads(answer.read()))
+        except urllib.error.HTTPError as error:
+            return dict(json.loads(error.read()))
         except OSError:
-            return False
+            return {}
+
+    def is_ready(self, name: str) -> bool:
+        return bool(self.readiness(name).get("ready"))
 
     def wait_ready(self, *names: str, timeout_s: float = 30.0) -> None:
         for name in names or self.names:

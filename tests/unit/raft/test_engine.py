@@ -192,3 +192,14 @@ def test_a_read_on_a_follower_waits_for_the_leaders_index(net):
     assert reads
     assert reads[0] is not None
     assert reads[0] >= net.leader.term_start_index
+
+
+def test_a_leader_whose_disk_is_full_hands_leadership_over(net):
+    net.elect("a")
+    net.advance(0.2)
+    net.nodes["a"].wal.disk_full = True
+    net.nodes["a"].is_disk_held = True
+    outcome = net.propose("b", b"k", b"v")
+    net.advance(1.0)
+    assert net.leader.name != "a"
+    assert isinstance(outcome[0][0], SetResult)

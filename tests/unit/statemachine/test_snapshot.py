@@ -11,8 +11,19 @@ from replcache.statemachine.commands import (
     Command,
     Delete,
     Get,
+    GuardSet,
     Increment,
+    InvalidateTags,
+    LeaseGrant,
+    LeaseKeep,
+    LeaseRevoke,
     LockAcquire,
+    LockNote,
+    LockRelease,
+    LockRenew,
+    Op,
+    SessionClose,
+    SessionKeep,
     SessionOpen,
     Set,
     SetMany,
@@ -72,24 +83,53 @@ def test_chunk_borders_mean_nothing(rng: random.Random) -> None:
 
 
 def change_a_lot(driver: Driver, rng: random.Random) -> None:
+    """Everything that a snapshot holds: rows, locks, leases, sessions, request ids, settings."""
     existing = [key for key, _ in driver.machine.scan(b"", b"", 4000)[0]]
     keys = [rng.choice(existing) for _ in range(50)] + [b"new:%d" % rng.randrange(1000) for _ in range(50)]
     driver.run(Command(set_many=SetMany(keys, [b"changed"] * 100)))
     driver.do(
-        *(Delete(rng.choice(existing)) for _ in range(50)), Set(b"aaa", b"first"), LockAcquire("x", b"y", 9)
+        *(Delete(rng.choice(existing)) for _ in range(50)),
+        Set(b"aaa", b"first"),
+        InvalidateTags(("a",)),
+        GuardSet(b"guarded/", f"l{rng.randrange(9)}"),
+        LeaseGrant(700),
+        *(LeaseKeep(lease_id) for lease_id in list(driver.machine.leases.leases)[:3]),
     )
+    for _ in range(8):
+        name, owner = rng.choice("lspxyz"), rng.choice([b"o1", b"o2", b"o3", b"o4"])
+        token = driver.machine.held_token(name, owner)
+        driver.do(
+            LockAcquire(name, owner, 300, 500, rng.random() < 0.5),
+            LockNote(name, owner, token, "changed"),
+            LockRelease(rng.choice("lspxyz"), owner),
+        )
+    sessions = list(driver.machine.replies.sessions)
+    for _ in range(8):
+        session = rng.choice(sessions) if sessions else 0
+        sequence = rng.randrange(1, 30)
+        driver.run(
+            Command((Increment(b"n", 1),), None, False, session, sequence, rng.randrange(sequence)),
+            Command((SessionOpen(rng.choice([500, 60_000])),)),
+            Command((Get(b"n"),), request_id=b"%d" % rng.randrange(50)),
+        )
     driver.atomic(Set(rng.choice(existing), b"atomic"), Delete(rng.choice(existing)))
-    driver.pass_ms(300)
+    driver.pass_ms(rng.choice([300, 300, 700_000]))
 
 
 def test_the_stream_is_the_state_at_its_beginning(rng: random.Random) -> None:
     """Changes of every kind between every two small chunks."""
     driver = filled(rng)
+    driver.run(*(Command((SessionOpen(60_000),)) for _ in range(5)))
+    for session in driver.machine.replies.sessions:
+        driver.run(
+            *(Command((Increment(b"n", 1),), None, False, session, number, 0) for number in range(1, 9))
+        )
+    driver.do(*(LeaseGrant(1000) for _ in range(5)))
     expected = b"".join(driver.machine.begin_snapshot().chunks())
     view = driver.machine.begin_snapshot()
     index = driver.machine.applied_index
     collected = bytearray()
-    for chunk in view.chunks(40_000):
+    for chunk in view.chunks(10_000):
         collected += chunk
         change_a_lot(driver, rng)
     assert bytes(collected) == expected
@@ -168,3 +208,49 @@ def test_the_history_of_a_restored_machine_starts_behind_its_revision(rng: rando
     assert restored.oldest_revision() == machine.revision + 1
     assert restored.events_since(machine.revision, 10) is None
     assert restored.events_since(machine.revision + 1, 10) == []
+
+
+SINGLE_CHANGES: list[tuple[str, Op | int]] = [
+    ("a waiter comes", LockAcquire("l", b"new", 50, 50)),
+    ("a waiter asks again", LockAcquire("l", b"o2", 50, 50)),
+    ("a waiter goes", LockRelease("l", b"o2")),
+    ("a waiter's time is over", 7000),
+    ("a holder asks again", LockAcquire("p", b"o4", 77, permits=3)),
+    ("a holder renews", LockRenew("p", b"o4", 5, 77)),
+    ("a holder changes its note", LockNote("p", b"o4", 5, "x")),
+    ("a holder releases", LockRelease("p", b"o4")),
+    ("a holder releases to a waiter", LockRelease("l", b"o1")),
+    ("a holder comes", LockAcquire("p", b"new", 50, permits=3)),
+    ("a holder's time is over", 9000),
+    ("a lease is kept", LeaseKeep(1)),
+    ("a lease ends", LeaseRevoke(1)),
+    ("a lease comes", LeaseGrant(5)),
+    ("a session is kept", SessionKeep(2)),
+    ("a session is closed", SessionClose(2)),
+    ("a session comes", SessionOpen(5)),
+    ("everything's time is over", 10_000_000),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), SINGLE_CHANGES, ids=[name for name, _ in SINGLE_CHANGES])
+def test_a_single_change_is_not_in_a_snapshot_that_began_before(name: str, change: Op | int) -> None:
+    driver = Driver()
+    driver.do(
+        LeaseGrant(100_000),
+        SessionOpen(100_000),
+        LockAcquire("l", b"o1", 9000),
+        LockAcquire("l", b"o2", 9000, 7000),
+        LockAcquire("p", b"o4", 9000, permits=3),
+        LockAcquire("m", b"o5", 0, lease_id=1),
+        Set(b"k", b"", lease_id=1, tags=("t",)),
+    )
+    driver.run(Command((Get(b"k"),), None, False, 2, 1, 0), Command((Get(b"k"),), request_id=b"r"))
+    driver.pass_ms(10)
+    expected, view = driver.machine.digest(), driver.machine.begin_snapshot()
+    if isinstance(change, int):
+        driver.pass_ms(change)
+    else:
+        driver.one(change)
+    driver.run(Command((Get(b"k"),), None, False, 2, 5, 3))
+    assert view.digest() == expected
+    assert driver.machine.digest() != expected
