@@ -360,7 +360,9 @@ def early_promotion() -> None:
     _add_learner(stage, "n1", "n4")
     outcome = _administer(stage, "n1", "promote", Member("n4", "", ""))
     stage.expect(
-        outcome and isinstance(outcome[0], NotApplied), "promoted too early", f"outcome {outcome} without any log"
+        outcome and isinstance(outcome[0], NotApplied),
+        "promoted too early",
+        f"outcome {outcome} without any log",
     )
     stage.finish()
 
@@ -469,7 +471,9 @@ def long_divergent_tail() -> None:
     stage.release_all()
     wal = stage["n1"].storage.wal
     took = stage.run_while(
-        lambda: wal.last_index != stage["n3"].storage.wal.last_index or wal.last_term != stage["n3"].engine.term,
+        lambda: (
+            wal.last_index != stage["n3"].storage.wal.last_index or wal.last_term != stage["n3"].engine.term
+        ),
         6.0,
         "the old leader has the log of the new one",
     )

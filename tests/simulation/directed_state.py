@@ -62,7 +62,9 @@ def read_index_across_a_leader_change() -> None:
     stage.run(0.3)
     stage.write("n1", b"k", b"v")
     stage.hold("n1", "n2", Heartbeat)
-    stage.hold_if("n1", "n2", lambda m: isinstance(m, Heartbeat) or (isinstance(m, Append) and m.sequence > 2))
+    stage.hold_if(
+        "n1", "n2", lambda m: isinstance(m, Heartbeat) or (isinstance(m, Append) and m.sequence > 2)
+    )
     stage.hold("n1", "n3")
     stage.run(0.1)  # committed and applied by n1; n2 has the entry and does not know that it is committed
     stage.crash("n1")
@@ -177,7 +179,9 @@ def group_forwarded_twice() -> None:
     stage.run(0.3)
     stage.deliver("n2", "n1", message)
     stage.run(0.3)
-    stage.expect(_counter(stage, "n1") == 1, "applied twice", f"counter {_counter(stage, 'n1')} after {first}")
+    stage.expect(
+        _counter(stage, "n1") == 1, "applied twice", f"counter {_counter(stage, 'n1')} after {first}"
+    )
     stage.command("n2", _increment())
     stage.run(0.3)
     stage.deliver("n2", "n1", message)

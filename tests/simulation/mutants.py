@@ -63,7 +63,7 @@ def hunt_by_chance(mutant: Mutant, seeds_max: int) -> tuple[int, str]:
 
 
 def hunt_directed(mutant: Mutant) -> str:
-    if mutant.directed not in SCRIPTS:
+    if not mutant.directed:
         return ""
     with planted(mutant):
         violation = play_script(SCRIPTS[mutant.directed])
@@ -92,6 +92,14 @@ def print_catch(catch: Catch) -> None:
     print(f"{mark} {catch.group:8} {catch.name}: {chance}{directed} [{catch.seconds} s]", flush=True)
 
 
+def store(catches: list[Catch]) -> None:
+    """Takes these over into the table; what was not hunted now stays as it is."""
+    entries = {entry["name"]: entry for entry in (json.loads(TABLE.read_text()) if TABLE.exists() else [])}
+    entries.update({catch.name: asdict(catch) for catch in catches})
+    table = [entries[name] for name in MUTANTS if name in entries]
+    TABLE.write_text(json.dumps(table, indent=1) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="mutants whose name contains this")
@@ -112,8 +120,7 @@ def main() -> int:
         f"{len(catches) - len(survivors)} of {len(catches)} caught ({dict(groups)}); survivors: {survivors}"
     )
     if arguments.store:
-        catches.sort(key=lambda catch: names.index(catch.name))
-        TABLE.write_text(json.dumps([asdict(catch) for catch in catches], indent=1) + "\n")
+        store(catches)
     return 1 if survivors else 0
 
 

@@ -34,7 +34,12 @@ MUTANTS = (
     ),
     raft(
         "commit what the leader says",
-        "H3: commit moves to the end of the own log",
+        "H3: commit moves to the end of the own log (seen when the leader starts over after a lost probe)",
+        method(
+            "replication:Leadership.probe",
+            "    if not progress.is_probing:\n        progress.next = progress.match + 1\n    elif progress.in_flight:",
+            "    progress.next = progress.match + 1\n    if False:",
+        ),
         method(APPEND, "min(message.commit_index, verified)", "min(message.commit_index, wal.last_index)"),
     ),
     raft(

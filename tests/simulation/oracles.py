@@ -314,6 +314,7 @@ class Oracles:
 
     def on_applied(self, process: "Process", index: int, applied: Applied) -> None:
         crc = zlib.crc32(repr((applied.group_results, applied.events)).encode())
+        self._world.trace_number(crc)
         if self._results.setdefault(index, crc) != crc:
             self._fail("results differ", f"{process.name} at index {index}: {applied.group_results}")
         if index % DIGEST_EVERY == 0:
