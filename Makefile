@@ -82,9 +82,15 @@ SEED ?=
 DURATION ?= 60
 SEEDS ?= 1000
 ROUNDS ?= 3
+KILLS ?= 30
+HOURS ?= 1
+MINUTES ?= 5
 
 chaos: $(DEVELOPMENT) ## workloads under a nemesis on real processes (SEED=n DURATION=s); report in .chaos/
 	$(PY) -m tests.fault.chaos --seconds $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(DEVELOPMENT) ## hours of use with a fault now and then; nothing may grow (HOURS=n SEED=n); report in .soak/
+	$(PY) -m tests.fault.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 simulate: $(DEVELOPMENT) ## whole clusters on virtual time (SEEDS=n)
 	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
@@ -93,6 +99,11 @@ bench: $(DEVELOPMENT) ## beside etcd and Redis in one run (ROUNDS=n); installs t
 	@scripts/install_rivals.sh
 	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
 	PYTHONPATH=. $(PY) -m benchmarks.versus --rounds $(ROUNDS) $(ARGS)
+
+bench-failover: $(DEVELOPMENT) ## kill -9 of leaders under load: gap and lost writes, beside etcd and Sentinel (KILLS=n)
+	@scripts/install_rivals.sh
+	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
+	PYTHONPATH=. $(PY) -m benchmarks.failover --kills $(KILLS) $(ARGS)
 
 ## --- code ---
 
@@ -119,4 +130,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes chaos simulate bench lint format proto generate clean
+	test-processes chaos soak simulate bench bench-failover lint format proto generate clean

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from replcache.client.blocking import Client as Client
     from replcache.client.blocking import Lock as Lock
     from replcache.client.lock import AsyncLock as AsyncLock
+    from replcache.client.near import AsyncNear as AsyncNear
+    from replcache.client.near_calls import Near as Near
     from replcache.client.types import ClientStatistics as ClientStatistics
     from replcache.client.types import Consistency as Consistency
     from replcache.client.types import DeleteResult as DeleteResult
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "AsyncClient": "replcache.client.aio",
     "AsyncLock": "replcache.client.lock",
+    "AsyncNear": "replcache.client.near",
     "Client": "replcache.client.blocking",
     "ClientStatistics": "replcache.client.types",
     "Consistency": "replcache.client.types",
     "DeleteResult": "replcache.client.types",
     "Entry": "replcache.client.types",
     "Lock": "replcache.client.blocking",
+    "Near": "replcache.client.near_calls",
     "ReplcacheError": "replcache.errors",
     "SetResult": "replcache.client.types",
     "WatchEvent": "replcache.client.watch",

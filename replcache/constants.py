@@ -156,6 +156,11 @@ CLIENT_CLOSE_TIMEOUT_S = 1.0
 # Twice what a server is allowed to ping at (GRPC_KEEPALIVE_MIN_S of the server).
 CLIENT_KEEPALIVE_S = 20.0
 CLIENT_KEEPALIVE_TIMEOUT_S = 5.0
+NEAR_ENTRIES_MAX_DEFAULT = 10_000
+# Below this the proofs of freshness cost more than the reads that they save.
+NEAR_STALENESS_S_MIN = 0.02
+# How rarely a near cache that nobody uses looks whether it is used again.
+NEAR_PROBE_IDLE_S_MAX = 1.0
 
 # --- history (watches) ---
 HISTORY_EVENTS_MAX = 200_000

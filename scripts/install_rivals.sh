@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the systems that benchmarks compare with, from Debian's packages. Needs root only when one is missing.
+# Redis Sentinel needs no package of its own: it is `redis-server --sentinel`.
 set -euo pipefail
 
 missing=()

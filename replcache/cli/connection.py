@@ -17,7 +17,7 @@ from replcache.errors import ConfigError, InvalidRequest, ReplcacheError
 if TYPE_CHECKING:
     import grpc
 
-    from replcache import Client
+    from replcache import AsyncClient, Client
     from replcache.client.url import ClientSettings
 
 LOCAL_DIRECTORY = Path(".cluster")
@@ -50,19 +50,28 @@ class Connection:
         """A blocking client whose values are RawValue; use it as a context manager."""
         from replcache import Client
 
+        return Client(**self._arguments())
+
+    def async_client(self) -> "AsyncClient":
+        """As client(), for a running loop."""
+        from replcache import AsyncClient
+
+        return AsyncClient(**self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
         settings = self.settings
-        return Client(
-            ",".join(settings.endpoints),
-            timeout=settings.timeout_s,
-            read=settings.read,
-            route=settings.route,
-            tls=settings.tls,
-            ca=settings.ca or None,
-            cert=settings.cert or None,
-            key=settings.key or None,
-            server_name=settings.server_name or None,
-            codec=RawCodec(),
-        )
+        return {
+            "url": ",".join(settings.endpoints),
+            "timeout": settings.timeout_s,
+            "read": settings.read,
+            "route": settings.route,
+            "tls": settings.tls,
+            "ca": settings.ca or None,
+            "cert": settings.cert or None,
+            "key": settings.key or None,
+            "server_name": settings.server_name or None,
+            "codec": RawCodec(),
+        }
 
     def channel(self, endpoint: str) -> "grpc.Channel":
         """A plain channel to ONE node, for what only that node can tell."""

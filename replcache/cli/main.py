@@ -1,15 +1,20 @@
 """`replcache`: the entry point. Run as `python -m replcache.cli.main` where no script is installed."""
 
+import os
+
 import typer
 
 from replcache.cli import (
+    bench_command,
     certs_command,
     cluster_command,
     data_commands,
     lock_commands,
     node_commands,
     server_commands,
+    watch_command,
 )
+from replcache.cli.connection import default_url
 
 HELP = """A replicated cache: linearizable, durable, with fenced locks.
 
@@ -36,10 +41,35 @@ app = typer.Typer(
 )
 server_commands.register(app)
 data_commands.register(app)
+watch_command.register(app)
 lock_commands.register(app)
 node_commands.register(app)
 cluster_command.register(app)
 certs_command.register(app)
+bench_command.register(app)
+
+
+@app.command(
+    rich_help_panel="Operation",
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    },
+)
+def verify(context: typer.Context) -> None:
+    """Use a cluster for a while, record what it answers, and judge whether that was linearizable.
+
+    Exit 0 when it was, 1 when it was not, 2 when there is no verdict.
+    """
+    # An application of its own, with sub-commands: it is loaded only when it is asked for.
+    from replcache.verify.cli import app as verify_app
+
+    if "REPLCACHE_URL" not in os.environ:
+        os.environ["REPLCACHE_URL"] = default_url()
+    verify_app(args=list(context.args), prog_name="replcache verify")
 
 
 def main() -> None:

@@ -16,6 +16,12 @@ def print_json(data: object) -> None:
     sys.stdout.write(json.dumps(data, indent=indent, ensure_ascii=False) + "\n")
 
 
+def print_json_line(data: object) -> None:
+    """One of many JSON documents, a line each, seen at once by who reads the pipe."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
 def print_bytes(data: bytes) -> None:
     """Exactly these bytes; a terminal gets a line break behind them, a pipe does not."""
     sys.stdout.buffer.write(data)

@@ -9,11 +9,11 @@ from replcache.client import convert
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import AsyncBatch
 from replcache.client.batches import ExplicitBatch, GetManyBatch
-from replcache.client.cluster import AsyncClusterCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.lock import AsyncLock, LockOptions
+from replcache.client.near_calls import AsyncNearCalls
 from replcache.client.requests import UNSET, Fence, Key, Unset, key_bytes
-from replcache.client.scan import ScanQuery, read_options, scan_pages
+from replcache.client.scan import ScanQuery, scan_pages
 from replcache.client.types import (
     ClientStatistics,
     Consistency,
@@ -30,12 +30,12 @@ from replcache.errors import (
     NotFound,
     TooLarge,
 )
-from replcache.pb.v1 import cache_pb2, lock_pb2
+from replcache.pb.v1 import lock_pb2
 
 K = TypeVar("K", str, bytes)
 
 
-class AsyncClient(AsyncWatchCalls, AsyncClusterCalls):
+class AsyncClient(AsyncWatchCalls, AsyncNearCalls):
     """A client of a replcache cluster for asyncio.
 
     Made without any I/O; the first call connects and binds the object to the running event loop. One object
@@ -89,7 +89,7 @@ class AsyncClient(AsyncWatchCalls, AsyncClusterCalls):
         Args:
             read: how fresh it must be; default: the client's (linearizable).
             max_staleness: for Consistency.ONE: honoured or refused. Given alone it asks for ONE.
-            full: also tags, idle ttl, reads left and create revision, by a message of its own.
+            full: also tags, idle ttl, reads left and create revision, in a less compact form.
 
         Raises:
             StalenessUnavailable: the bound can't be honoured now.
@@ -102,27 +102,10 @@ class AsyncClient(AsyncWatchCalls, AsyncClusterCalls):
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
         name = key_bytes(key)
         waiter = self._waiter()
-        if full:
-            return await self._get_full(name, level, bound_ms, timeout_s)
-        self._core.get_plain(name, level, bound_ms, timeout_s, waiter)
+        read_one = self._core.get_full if full else self._core.get_plain
+        read_one(name, level, bound_ms, timeout_s, waiter)
         entry: Entry | None = await waiter
         return entry
-
-    async def _get_full(
-        self, key: bytes, level: Consistency, bound_ms: int, timeout_s: float
-    ) -> Entry | None:
-        request = cache_pb2.GetRequest(key=key, read=read_options(self._core, level, bound_ms))
-        response = await self._core.unary(
-            "cache",
-            "Get",
-            request,
-            timeout_s,
-            is_write=False,
-            to_leader=level is Consistency.LINEARIZABLE,
-        )
-        found = response.HasField("entry")
-        self._core.context.count_reads(1, 0 if found else 1)
-        return self._core.context.entry(response.entry, response.header) if found else None
 
     async def get_value(
         self,

@@ -41,9 +41,9 @@ class Batch:
     """What all forms share: callers, deadline, and the account of tries."""
 
     __slots__ = (
-        "attempt_deadline", "attempts", "bucket", "deadline", "id", "is_done", "is_queued", "join_until",
-        "lane", "last_error", "link", "maybe_executed", "sent_at", "sequence", "session", "size_bytes",
-        "timeout_s", "waiters", "written",
+        "attempt_deadline", "attempts", "bucket", "deadline", "first_sent_at", "id", "is_done", "is_queued",
+        "join_until", "lane", "last_error", "link", "maybe_executed", "sent_at", "sequence", "session",
+        "size_bytes", "timeout_s", "waiters", "written",
     )  # fmt: skip
     can_split: ClassVar[bool] = True
 
@@ -62,6 +62,7 @@ class Batch:
         self.session: Session | None = None
         self.sequence = 0
         self.attempts = 0
+        self.first_sent_at = 0.0
         self.sent_at = 0.0
         self.attempt_deadline = 0.0
         # Handed to gRPC in the current try: from here on it may be executed.
@@ -190,6 +191,9 @@ class GetBatch(Batch):
 
     def fill(self, message: cache_pb2.BatchRequest) -> None:
         message.get_columns.keys.extend(self.keys)
+        self._fill_read(message)
+
+    def _fill_read(self, message: cache_pb2.BatchRequest) -> None:
         read = message.read
         read.level = self.level
         if self.max_staleness_ms:
@@ -233,11 +237,48 @@ class GetBatch(Batch):
         middle = len(self.waiters) // 2
         parts = []
         for part in (slice(None, middle), slice(middle, None)):
-            half = GetBatch(self.level, self.max_staleness_ms, self.timeout_s, now)
+            half = type(self)(self.level, self.max_staleness_ms, self.timeout_s, now)
             half.keys = self.keys[part]
             self._half(half, self.waiters[part], now)
             parts.append(half)
         return parts[0], parts[1]
+
+
+class FullGetBatch(GetBatch):
+    """Reads that ask for all attributes: tags, idle ttl, reads left and create revision too."""
+
+    __slots__ = ()
+
+    def fill(self, message: cache_pb2.BatchRequest) -> None:
+        for key in self.keys:
+            message.operations.add().get.key = key
+        self._fill_read(message)
+
+    def _entries(self, response: cache_pb2.BatchResponse, context: ReplyContext) -> list[Entry | None] | None:
+        results = response.results
+        if len(results) != len(self.keys):
+            self.fail(_malformed("results", len(results), len(self.keys)))
+            return None
+        header = response.header
+        entries = [
+            context.entry(result.get.entry, header) if result.get.HasField("entry") else None
+            for result in results
+        ]
+        context.count_reads(len(entries), entries.count(None))
+        return entries
+
+
+class SeenGetBatch(FullGetBatch):
+    """As FullGetBatch; each caller gets (entry or None, revision of the state that was read)."""
+
+    __slots__ = ()
+
+    def resolve(self, response: cache_pb2.BatchResponse, context: ReplyContext) -> None:
+        entries = self._entries(response, context)
+        revision = response.header.revision
+        for waiter, entry in zip(self.waiters, entries or (), strict=entries is not None):
+            if not waiter.done():
+                waiter.set_result((entry, revision))
 
 
 class GetManyBatch(GetBatch):

@@ -16,6 +16,7 @@ from replcache.client.batch import Batch
 from replcache.client.bridge import Bridge
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.lock import AsyncLock, LockOptions
+from replcache.client.near_calls import NearCalls
 from replcache.client.requests import UNSET, Fence, Key, Unset, key_bytes
 from replcache.client.scan import ScanQuery, scan_pages
 from replcache.client.types import (
@@ -36,7 +37,7 @@ from replcache.errors import ClientClosed, ConditionFailed, DeadlineExceeded, In
 K = TypeVar("K", str, bytes)
 
 
-class Client(WatchCalls, BaseClient):
+class Client(WatchCalls, NearCalls, BaseClient):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:
@@ -98,22 +99,13 @@ class Client(WatchCalls, BaseClient):
         full: bool = False,
         timeout: Duration | None = None,
     ) -> Entry | None:
-        if full:
-            found: Entry | None = self._run(
-                lambda: self._aio.get(
-                    key, read=read, max_staleness=max_staleness, full=True, timeout=timeout
-                ),
-                timeout,
-            )
-            return found
         if read is None and max_staleness is None:
             level, bound_ms = self.settings.read, self.settings.max_staleness_ms
         else:
             level, bound_ms = self._level(read, max_staleness)
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
-        entry: Entry | None = self._call(
-            self._core.get_plain, (key_bytes(key), level, bound_ms, timeout_s), timeout_s
-        )
+        read_one = self._core.get_full if full else self._core.get_plain
+        entry: Entry | None = self._call(read_one, (key_bytes(key), level, bound_ms, timeout_s), timeout_s)
         return entry
 
     def get_value(

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from replcache.client import channel, status
-from replcache.client.batches import Batch, Converter, Waiter
+from replcache.client.batches import Batch, Converter, FullGetBatch, GetBatch, SeenGetBatch, Waiter
 from replcache.client.codec import AutoCodec, Codec
 from replcache.client.convert import LEVELS, ReplyContext
 from replcache.client.durations import from_proto, to_proto
@@ -53,6 +53,8 @@ class ClientCore:
         self.tasks = TaskOwner()
         # The newest revision that any reply has shown: reads of Consistency.SESSION never go behind it.
         self.revision = 0
+        # See note_proof; near caches are fresh because of it.
+        self.proof = (float("-inf"), 0)
         self.is_started = False
         self.is_closed = False
         self._tls: grpc.ChannelCredentials | None = None
@@ -117,7 +119,21 @@ class ClientCore:
         self.counters.calls += 1
         pipeline = self.pipeline
         lane = pipeline.reads if level is Consistency.LINEARIZABLE else pipeline.local_reads
-        lane.join_get(key, LEVELS[level], max_staleness_ms, timeout_s, waiter)
+        lane.join_get(GetBatch, key, LEVELS[level], max_staleness_ms, timeout_s, waiter)
+
+    def get_full(
+        self, key: bytes, level: Consistency, max_staleness_ms: int, timeout_s: float, waiter: Waiter
+    ) -> None:
+        self.counters.calls += 1
+        pipeline = self.pipeline
+        lane = pipeline.reads if level is Consistency.LINEARIZABLE else pipeline.local_reads
+        lane.join_get(FullGetBatch, key, LEVELS[level], max_staleness_ms, timeout_s, waiter)
+
+    def get_seen(self, key: bytes, timeout_s: float, waiter: Waiter) -> None:
+        """A linearizable read whose waiter gets (entry or None, revision that was seen)."""
+        self.counters.calls += 1
+        level = LEVELS[Consistency.LINEARIZABLE]
+        self.pipeline.reads.join_get(SeenGetBatch, key, level, 0, timeout_s, waiter)
 
     def operate(
         self, operation: cache_pb2.Operation, convert: Converter, timeout_s: float, waiter: Waiter
@@ -135,6 +151,12 @@ class ClientCore:
         pipeline = self.pipeline
         lane = pipeline.reads if level is Consistency.LINEARIZABLE else pipeline.local_reads
         lane.enqueue(batch)
+
+    def note_proof(self, sent_at: float, revision: int) -> None:
+        """A linearizable read that was sent at `sent_at` saw `revision`: every write that was acknowledged
+        before is at or below it."""
+        if sent_at > self.proof[0]:
+            self.proof = (sent_at, revision)
 
     # --- endpoints ---
 

@@ -76,14 +76,20 @@ class Lane:
         batch.size_bytes += size
 
     def join_get(
-        self, key: bytes, level: common_pb2.ReadLevel, max_staleness_ms: int, timeout_s: float, waiter: Waiter
+        self,
+        form: type[GetBatch],
+        key: bytes,
+        level: common_pb2.ReadLevel,
+        max_staleness_ms: int,
+        timeout_s: float,
+        waiter: Waiter,
     ) -> None:
-        bucket = (level, max_staleness_ms, timeout_s)
+        bucket = (form, level, max_staleness_ms, timeout_s)
         batch = self._open.get(bucket)
         size = plain_size(key, b"")
         now = self._pipeline.now()
         if batch is None or now > batch.join_until or not batch.has_room(size):
-            batch = GetBatch(level, max_staleness_ms, timeout_s, now)
+            batch = form(level, max_staleness_ms, timeout_s, now)
             self._open_new(batch, bucket)
         assert isinstance(batch, GetBatch)
         batch.keys.append(key)
@@ -264,6 +270,7 @@ class Pipeline:
         assert lane is not None
         now = self.now()
         if not batch.id:
+            batch.first_sent_at = now
             batch.id = self._next_id
             self._next_id += 1
             self.sent[batch.id] = batch
@@ -310,6 +317,8 @@ class Pipeline:
         if batch.link is not None:
             lane.in_flight -= 1
         lane.succeeded()
+        if lane is self.reads:
+            self.core.note_proof(batch.first_sent_at, response.header.revision)
         self.finish(batch)
         batch.resolve(response, self.core.context)
         if lane.queue:
@@ -326,7 +335,9 @@ class Pipeline:
             maybe_executed=batch.maybe_executed,
             can_split=batch.can_split and len(batch) > 1,
         )
-        batch.maybe_executed |= error.may_have_executed
+        if decision.action is not Action.NEW_SESSION:
+            # A lost session says "may have" of earlier tries; that there were none has just been decided.
+            batch.maybe_executed |= error.may_have_executed
         if decision.action is Action.FAIL:
             self.fail(batch, decision.error)
         elif decision.action is Action.SPLIT:

@@ -160,6 +160,17 @@ class AsyncWatch:
             raise StopAsyncIteration
         return event
 
+    async def ready(self) -> int:
+        """Waits until a node serves the watch; returns the revision after which everything is delivered.
+
+        Raises: as the iteration. With a snapshot: waits for its end.
+        """
+        while not self._has_position and not self._events:
+            if self.is_closed or self._core.is_closed:
+                raise ClientClosed("the watch is closed")
+            await self._advance(None)
+        return self.revision
+
     async def next(self, timeout_s: float | None = None) -> WatchEvent | None:
         """The next event; None when the watch is closed, or none came within timeout_s."""
         end = None if timeout_s is None else self._core.clock.now() + timeout_s

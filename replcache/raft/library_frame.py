@@ -15,7 +15,7 @@ from pysyncobj.transport import Transport
 
 from replcache.raft.engine_config import EngineConfig, library_conf
 from replcache.raft.log_adapter import LogAdapter
-from replcache.raft.upstream import Private, assert_upstream
+from replcache.raft.upstream import assert_upstream, private
 
 FOLLOWER = _RAFT_STATE.FOLLOWER
 CANDIDATE = _RAFT_STATE.CANDIDATE
@@ -40,15 +40,15 @@ class LibraryFrame(SyncObj):  # type: ignore[misc]  # the library has no types
     because the library's looks at every attribute of the object."""
 
     # The library's own state, under readable names.
-    term = Private("raftCurrentTerm")
-    voted_for = Private("votedForNodeId")
-    commit_index = Private("raftCommitIndex")
-    applied_index = Private("raftLastApplied")
-    election_deadline = Private("raftElectionDeadline")
-    _role = Private("raftState")
-    _leader_node = Private("raftLeader")
-    _library_log = Private("raftLog")
-    _library_nodes = Private("otherNodes")
+    term = private("raftCurrentTerm")
+    voted_for = private("votedForNodeId")
+    commit_index = private("raftCommitIndex")
+    applied_index = private("raftLastApplied")
+    election_deadline = private("raftElectionDeadline")
+    _role = private("raftState")
+    _leader_node = private("raftLeader")
+    _library_log = private("raftLog")
+    _library_nodes = private("otherNodes")
 
     def __init__(self, name: str, config: EngineConfig, rng: random.Random, log: LogAdapter) -> None:
         self._frame_config = config

@@ -123,6 +123,8 @@ class SnapshotJobs:
             log.error("snapshot_failed_disk_full", index=index, error=str(error))
             return
         finally:
+            # Not read to its end after an error: until it is closed the machine keeps every old row.
+            view.close()
             self._is_busy = False
             self._last_index = max(self._last_index, index)
         if written is None:

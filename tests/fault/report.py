@@ -25,12 +25,12 @@ def write_report(reports: Sequence[Report], seed: int, path: Path) -> None:
     parts.append(f"<h1>Chaos run, seed {seed}</h1>")
     for report in reports:
         parts.append(f"<h2>{html.escape(report.workload)}: {html.escape(report.verdict.value)}</h2>")
-        parts.append(_chart(report))
+        parts.append(chart(report))
         parts.append(f"<pre>{html.escape(report.text())}</pre>")
     path.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _chart(report: Report) -> str:
+def chart(report: Report) -> str:
     """Bars: calls that ended in each slice of time, by outcome. Line: their 95th percentile of latency."""
     operations: list[Operation] = list(report.history.operations)
     if not operations:

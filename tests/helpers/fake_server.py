@@ -30,8 +30,10 @@ from replcache.pb.v1 import (
     lock_pb2_grpc,
     session_pb2,
     session_pb2_grpc,
+    watch_pb2_grpc,
 )
 from tests.helpers.fake_state import FakeLock, State, fill_entry, to_status
+from tests.helpers.fake_watch import FakeWatch
 
 
 class Fault(Enum):
@@ -123,6 +125,7 @@ class FakeNode(
         cache_pb2_grpc.add_CacheServicer_to_server(self, self._server)
         lock_pb2_grpc.add_LockServicer_to_server(self, self._server)
         session_pb2_grpc.add_SessionServicer_to_server(self, self._server)
+        watch_pb2_grpc.add_WatchServicer_to_server(self.cluster.watch, self._server)
         cluster_pb2_grpc.add_ClusterServicer_to_server(self, self._server)
         address = f"127.0.0.1:{self.port}"
         if credentials is None:
@@ -390,6 +393,7 @@ class FakeCluster:
     def __init__(self, nodes: int = 3, seed: int = 0, delay_s: float = 0.0) -> None:
         self.state = State()
         self.faults = Faults(seed)
+        self.watch = FakeWatch(self.state)
         self.fault_reads = False
         self.record = True
         self.delay_s = delay_s
@@ -424,6 +428,8 @@ class FakeCluster:
             await node.start(credentials)
 
     async def stop(self) -> None:
+        self.watch.break_streams.set()
+        self.watch.flowing.set()
         for node in self.nodes:
             node.running.set()
             await node.stop()

@@ -74,6 +74,8 @@ class State:
         self.acked: dict[int, int] = {}
         self.locks: dict[str, FakeLock] = {}
         self.next_session = 1
+        # (revision, key) of every change, in order.
+        self.events: list[tuple[int, bytes]] = []
         # Every executed write batch: (session, sequence), in order. Doubles would show here.
         self.executed: list[tuple[int, int]] = []
 
@@ -84,6 +86,10 @@ class State:
         response = cache_pb2.BatchResponse()
         if request.HasField("get_columns"):
             self._get_columns(request.get_columns, response.get_columns)
+            response.header.revision = self.revision
+            return response
+        if request.operations and all(op.WhichOneof("kind") == "get" for op in request.operations):
+            self._operations(request, response)
             response.header.revision = self.revision
             return response
         idempotency = request.idempotency
@@ -122,6 +128,7 @@ class State:
             version = 1 if old is None else old.version + 1
             created = revision if old is None else old.create_revision
             entries[key] = Stored(value, columns.content_type, version, created, revision, ttl_ms)
+            self.events.append((revision, key))
             versions.append(version)
         self.revision = revision
         result.versions.extend(versions)
@@ -175,6 +182,7 @@ class State:
         new.create_revision = self.revision if old is None else old.create_revision
         new.mod_revision = self.revision
         self.entries[key] = new
+        self.events.append((self.revision, key))
         return new
 
     def _set(self, request: cache_pb2.SetRequest, result: cache_pb2.SetResponse) -> None:
@@ -222,6 +230,7 @@ class State:
         self._check(request, old)
         if old is not None:
             self.revision += 1
+            self.events.append((self.revision, request.key))
             del self.entries[request.key]
             result.deleted = True
             if request.want_previous:

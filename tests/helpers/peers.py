@@ -12,7 +12,7 @@ from pathlib import Path
 import trustme
 
 from replcache.clock import Clock, SystemClock
-from replcache.raft.messages import Hello, Message
+from replcache.raft.messages import Append, Hello, Message, WireEntry
 from replcache.raft.peer_codec import decode, encode
 from replcache.raft.peer_framing import frame_header
 from replcache.raft.peer_listener import parse_address
@@ -106,6 +106,9 @@ def make_node(
         fault_injection=fault_injection,
     )
     return RecordingNode(transport, received, happened, fatal)
+
+
+Pair = tuple[RecordingNode, RecordingNode]
 
 
 class Certificates:
@@ -242,3 +245,18 @@ async def start_pair(first: RecordingNode, second: RecordingNode, names: tuple[s
         what=f"{names} connected",
         describe=lambda: (first.counters, second.counters),
     )
+
+
+def append_of(size: int, sequence: int = 0) -> Append:
+    """An Append whose encoded form has exactly `size` bytes."""
+    message = Append(term=1, sequence=sequence, entries=(WireEntry(1, 0, bytes(size)),))
+    return Append(
+        term=1, sequence=sequence, entries=(WireEntry(1, 0, bytes(2 * size - len(encode(message)))),)
+    )
+
+
+async def silent_after_hello(peer: RawPeer) -> None:
+    """Says Hello as n2 and then neither reads nor answers."""
+    await peer.receive()
+    peer.send(hello_of("n2", "n1"))
+    peer.writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -30,6 +30,10 @@ class CacheStub(object):
     google.rpc.ErrorInfo with domain "replcache" and a reason in UPPER_SNAKE;
     metadata "may_have_executed" ("true" | "false") says for each failed write
     whether it may have taken effect.
+
+    Limits: key 1..1,024 bytes, value 1 MiB, batch 4,096 operations and 3 MiB, reply 3 MiB of values; above
+    one: INVALID_ARGUMENT with reason TOO_LARGE, the field, the size and the limit. A message above 4 MiB or
+    headers above 8 KiB never reach the service: RESOURCE_EXHAUSTED from the gRPC library, without details.
     """
 
     def __init__(self, channel):
@@ -95,6 +99,10 @@ class CacheServicer(object):
     google.rpc.ErrorInfo with domain "replcache" and a reason in UPPER_SNAKE;
     metadata "may_have_executed" ("true" | "false") says for each failed write
     whether it may have taken effect.
+
+    Limits: key 1..1,024 bytes, value 1 MiB, batch 4,096 operations and 3 MiB, reply 3 MiB of values; above
+    one: INVALID_ARGUMENT with reason TOO_LARGE, the field, the size and the limit. A message above 4 MiB or
+    headers above 8 KiB never reach the service: RESOURCE_EXHAUSTED from the gRPC library, without details.
     """
 
     def Get(self, request, context):
@@ -232,6 +240,10 @@ class Cache(object):
     google.rpc.ErrorInfo with domain "replcache" and a reason in UPPER_SNAKE;
     metadata "may_have_executed" ("true" | "false") says for each failed write
     whether it may have taken effect.
+
+    Limits: key 1..1,024 bytes, value 1 MiB, batch 4,096 operations and 3 MiB, reply 3 MiB of values; above
+    one: INVALID_ARGUMENT with reason TOO_LARGE, the field, the size and the limit. A message above 4 MiB or
+    headers above 8 KiB never reach the service: RESOURCE_EXHAUSTED from the gRPC library, without details.
     """
 
     @staticmethod

@@ -46,6 +46,31 @@ async def test_concurrent_calls_share_messages_by_kind() -> None:
         }
 
 
+async def test_each_set_of_a_message_gets_its_own_revision() -> None:
+    async with fake_cluster(1) as cluster, AsyncClient(cluster.url) as client:
+        await client.set("warm", "up")
+        keys = [f"k{number}" for number in range(20)]
+        results = await asyncio.gather(*(client.set(key, "x") for key in keys))
+        many = await client.set_many({f"m{number}": "x" for number in range(20)})
+        found = await client.get_many([*keys, *many])
+        revisions = [result.revision for result in [*results, *many.values()]]
+        assert revisions == [entry.mod_revision for entry in found.values() if entry is not None]
+        assert len(set(revisions)) == 40
+
+
+async def test_full_reads_share_a_message_without_entering_the_log() -> None:
+    async with fake_cluster(1) as cluster, AsyncClient(cluster.url) as client:
+        await client.set("a", 1, tags=["t"], idle="1m")
+        found = await asyncio.gather(client.get("a", full=True), client.get("b", full=True))
+        assert found[0] is not None
+        assert (found[0].tags, found[0].idle_ttl_s) == (("t",), 60.0)
+        assert found[1] is None
+        request = cluster.requests()[-1]
+        assert len(request.operations) == 2
+        assert request.read.level == 1
+        assert not request.HasField("idempotency")
+
+
 async def test_single_call_leaves_in_the_same_turn() -> None:
     """No waiting for company: one call, one message, no timer in between."""
     async with fake_cluster(1) as cluster, AsyncClient(cluster.url) as client:
@@ -79,7 +104,8 @@ async def test_bounded_number_of_messages_is_under_way_and_the_rest_is_packed() 
 
 
 async def test_messages_are_split_at_the_limit_of_operations() -> None:
-    async with fake_cluster(1) as cluster, AsyncClient(cluster.url) as client:
+    # The time to join a message grows with the timeout: a slow machine must not open a second one.
+    async with fake_cluster(1) as cluster, AsyncClient(cluster.url, timeout=100) as client:
         count = BATCH_OPERATIONS_MAX + 10
         await asyncio.gather(*(client.set(f"k{number}", b"x") for number in range(count)))
         sizes = [len(request.set_columns.keys) for request in cluster.requests()]

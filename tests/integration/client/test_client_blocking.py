@@ -15,15 +15,20 @@ from replcache import AsyncClient, Client, errors
 from replcache.client.batch import AsyncBatch, Batch
 from replcache.client.blocking import Lock
 from replcache.client.lock import AsyncLock
+from replcache.client.near import AsyncNear
+from replcache.client.near_calls import Near
 from tests.helpers.client_driver import ClusterThread, Driver
 from tests.helpers.wait import wait_until
+
+# What the blocking classes use of the others.
+INTERNAL = {"on_lost", "hit", "fetch", "name_of"}
 
 
 def public(cls: type) -> dict[str, inspect.Signature | None]:
     """name -> signature without types of what both colours must have."""
     found: dict[str, inspect.Signature | None] = {}
     for name in dir(cls):
-        if name.startswith("_") or name == "on_lost":
+        if name.startswith("_") or name in INTERNAL:
             continue
         member = inspect.getattr_static(cls, name)
         found[name] = inspect.signature(member) if inspect.isfunction(member) else None
@@ -31,7 +36,8 @@ def public(cls: type) -> dict[str, inspect.Signature | None]:
 
 
 @pytest.mark.parametrize(
-    ("blocking", "asynchronous"), [(Client, AsyncClient), (Lock, AsyncLock), (Batch, AsyncBatch)]
+    ("blocking", "asynchronous"),
+    [(Client, AsyncClient), (Lock, AsyncLock), (Batch, AsyncBatch), (Near, AsyncNear)],
 )
 def test_both_colours_have_the_same_methods_with_the_same_arguments(
     blocking: type, asynchronous: type
@@ -49,7 +55,7 @@ def test_both_colours_have_the_same_methods_with_the_same_arguments(
 
 
 def test_every_call_of_the_async_client_waits_or_is_plain() -> None:
-    plain = {"batch", "lock", "stats", "scan", "watch"}
+    plain = {"batch", "lock", "near", "stats", "scan", "watch"}
     for name, signature in public(AsyncClient).items():
         if signature is not None:
             is_coroutine = inspect.iscoroutinefunction(getattr(AsyncClient, name))
@@ -224,7 +230,7 @@ def test_hit_statistics(client: Driver) -> None:
     stats = client.stats()
     assert (stats.hits, stats.misses) == (3, 3)
     assert stats.hit_rate == 0.5
-    assert stats.calls == 6
+    assert stats.calls == 7
     assert stats.failures == 0
     with pytest.raises(AttributeError):
         stats.hits = 7
