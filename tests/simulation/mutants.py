@@ -1,7 +1,7 @@
 """The planted bugs, and the proof that the suite sees each: `python -m tests.simulation.mutants`.
 
-Each mutant is hunted by its directed schedule, if it has one, and by chance (seeds 0, 1, 2, ...), each until it is
-caught. A mutant that nothing catches within its budget is a missing check. Exit code 1 when one survives.
+Each mutant is hunted by its directed schedule, if it has one, and by chance (seeds 0, 1, 2, ...), until it
+is caught. A mutant that nothing catches within its budget is a missing check: exit code 1.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SEEDS_MAX = 300
 class Catch:
     """How a mutant was caught: by which schedule, and what it broke first.
 
-    `seeds`: number of random schedules played until it was caught; 0: chance was not asked or did not find it.
+    `seeds`: number of random schedules played until it was caught; 0: chance did not find it.
     `directed`: the violation that its directed schedule found; "": there is none.
     """
 
@@ -93,7 +93,7 @@ def print_catch(catch: Catch) -> None:
 
 
 def store(catches: list[Catch]) -> None:
-    """Takes these over into the table; what was not hunted now stays as it is."""
+    """Takes these over into the table; the rest of it stays as it is."""
     entries = {entry["name"]: entry for entry in (json.loads(TABLE.read_text()) if TABLE.exists() else [])}
     entries.update({catch.name: asdict(catch) for catch in catches})
     table = [entries[name] for name in MUTANTS if name in entries]
@@ -114,13 +114,13 @@ def main() -> int:
         for catch in pool.imap_unordered(_hunt, work):
             catches.append(catch)
             print_catch(catch)
+            if arguments.store:
+                store([catch])
     survivors = [catch.name for catch in catches if not catch.is_caught]
     groups = Counter(catch.group for catch in catches)
     print(
         f"{len(catches) - len(survivors)} of {len(catches)} caught ({dict(groups)}); survivors: {survivors}"
     )
-    if arguments.store:
-        store(catches)
     return 1 if survivors else 0
 
 

@@ -1,4 +1,4 @@
-"""Planted bugs: elections, log, commit, membership, outcomes (docs/hazards.md H1-H22, SandTable's classes)."""
+"""Planted bugs: elections, log, commit, membership, outcomes (H1-H22 of docs/hazards.md, SandTable)."""
 
 from tests.simulation.planting import Edit, Mutant, method
 
@@ -37,7 +37,9 @@ MUTANTS = (
         "H3: commit moves to the end of the own log (seen when the leader starts over after a lost probe)",
         method(
             "replication:Leadership.probe",
-            "    if not progress.is_probing:\n        progress.next = progress.match + 1\n    elif progress.in_flight:",
+            "    if not progress.is_probing:\n"
+            "        progress.next = progress.match + 1\n"
+            "    elif progress.in_flight:",
             "    progress.next = progress.match + 1\n    if False:",
         ),
         method(APPEND, "min(message.commit_index, verified)", "min(message.commit_index, wal.last_index)"),

@@ -88,7 +88,7 @@ MUTANTS = (
     sessions(
         "execute a request id again",
         "P3: the reply is not kept",
-        state(SESSIONS + "keep_request_reply", "due_ms = self._turn", "return\n    due_ms = self._turn"),
+        state(SESSIONS + "keep_request_reply", "request = (self._turn", "return\n    request = (self._turn"),
     ),
     sessions(
         "apply a forwarded group twice",
@@ -189,7 +189,8 @@ MUTANTS = (
         method(
             "engine:Engine.cluster_now_ms",
             "base_ms, base_at = self._clock_base\n",
-            "return max(self.machine.clock_ms, int(self.clock.now() * 1000))\n    base_ms, base_at = self._clock_base\n",
+            "return max(self.machine.clock_ms, int(self.clock.now() * 1000))\n"
+            "    base_ms, base_at = self._clock_base\n",
         ),
     ),
     ttl(
@@ -239,7 +240,9 @@ MUTANTS = (
         state(
             "machine:StateMachine._apply",
             "    self._expire_leases_and_locks()\n",
-            "    if len(self.history) % 40 == 39:\n        turn.revision += 1\n    self._expire_leases_and_locks()\n",
+            "    if len(self.history) % 40 == 39:\n"
+            "        turn.revision += 1\n"
+            "    self._expire_leases_and_locks()\n",
         ),
     ),
 )

@@ -1,9 +1,9 @@
-"""Random schedules on plain pysyncobj, with our state machine on it: `python -m tests.simulation.plain_random`.
+"""Random schedules on plain pysyncobj with our state machine: `python -m tests.simulation.plain_random`.
 
 The unhardened library under faults that TCP and a crash can cause: broken connections, stalled directions,
-kill -9, power cuts, slow nodes, log compaction. Everything follows from the seed. Each promise is watched, and a run
-goes on after the first one is broken, so that one run may show several. Prints which promise was broken first at
-which seed and after how much time.
+kill -9, power cuts, slow nodes, log compaction. Everything follows from the seed. Each promise is watched,
+and a run goes on after the first one is broken, so that one run may show several. Prints which promise was
+broken at which seed and after how much time.
 """
 
 import argparse
@@ -338,9 +338,8 @@ def main() -> int:
     for promise, (configuration, seed, spent, text) in sorted(first.items()):
         shares = "; ".join(f"{c}: {n}" for (c, p), n in sorted(counts.items()) if p == promise)
         if arguments.table:
-            print(
-                f"| {promise} | {HAZARDS[promise]} | {configuration}, seed {seed} | {spent:.1f} s | {shares} |"
-            )
+            where = f"{configuration}, seed {seed}"
+            print(f"| {promise} | {HAZARDS[promise]} | {where} | {spent:.1f} s | {shares} |")
         else:
             print(f"{promise} ({HAZARDS[promise]}): {configuration}, seed {seed}, {spent:.1f} s: {text}")
     return 0

@@ -1,7 +1,7 @@
 """How a bug is planted: one function of the product is compiled again with a piece of its text replaced.
 
-Nothing of it is in the product, and nothing stays: `planted()` is a context manager. A mutant whose text is no
-longer found fails loudly, so that a mutant never silently stops being one.
+Nothing of it is in the product, and nothing stays: `planted()` is a context manager. A mutant whose text is
+no longer found fails loudly, so that a mutant never silently stops being one.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ class StaleMutantError(AssertionError):
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace `old` by `new` in one function, whose text begins in the first column (`def` has no indentation).
+    """Replace `old` by `new` in one function, whose text begins in the first column.
 
     Attributes:
         place: "package.module:Class.method" or "package.module:function".

@@ -1,8 +1,8 @@
 """A cluster for directed schedules: the simulated world without chance, moved by hand.
 
-Same nodes, network, disks and oracles as in the random runs, but no clients and no faults of their own accord:
-a script decides who campaigns, which messages wait, who crashes. Everything that the script does not hold
-arrives at once and in order. An oracle that sees a broken promise raises Violation, as in any run.
+Same nodes, network, disks and oracles as in the random runs, but no clients and no faults of their own
+accord: a script decides who campaigns, which messages wait, who crashes. Everything that the script does not
+hold arrives at once and in order. An oracle that sees a broken promise raises Violation, as in any run.
 """
 
 from collections.abc import Callable
@@ -190,7 +190,7 @@ class Stage:
         return outcome
 
     def read(self, name: str, key: bytes) -> list[Any]:
-        """A linearizable read; the list gets the value, None, or an error. Judged by the stale-read oracle."""
+        """A linearizable read; the list gets the value, None, or an error. Too old a one is a Violation."""
         outcome: list[Any] = []
         since = self.world.ledger.newest_revision
         process = self[name]

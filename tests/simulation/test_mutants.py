@@ -1,7 +1,7 @@
-"""The suite can see: each planted bug is caught, by its directed schedule or by the schedule that caught it last.
+"""The suite can see: each planted bug is caught, by its directed schedule or the one that caught it last.
 
-The table (mutants.json) says which schedule that was; `python -m tests.simulation.mutants --store` hunts anew.
-When the product has changed so that the stored schedule no longer catches a mutant, some more are tried.
+The table (mutants.json) says which that was; `python -m tests.simulation.mutants --store` hunts anew. When
+the product has changed so that the stored schedule no longer catches a mutant, some more are tried.
 """
 
 import json
