@@ -7,6 +7,7 @@ only with other ports and folders.
 import configparser
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -157,6 +158,23 @@ def test_unit_starts_what_exists_and_is_told_when_it_is_ready(
         assert manager.recv(100) == b"STOPPING=1"
         assert node.wait(timeout=30) == 0, (tmp_path / "node.log").read_text()
     assert subprocess.run(health, env={**os.environ, **environment}, check=False).returncode == 1
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_unit_file_is_understood_by_systemd(tmp_path: Path) -> None:
+    text = (ROOT / "deploy/systemd/replcache.service").read_text(encoding="utf-8")
+    # The program is not installed where the unit expects it: any that exists will do.
+    (tmp_path / "replcache.service").write_text(text.replace("/opt/replcache/bin/replcache", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "replcache.service")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "replcache" in line]
+    assert done.returncode == 0, done.stderr
+    assert not complaints, complaints
 
 
 def test_damaged_data_directory_is_exit_code_7(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replcache.statemachine import store as store_module
-from replcache.statemachine.commands import Command, Get, Increment, Set, SetMany, Touch
+from replcache.statemachine.commands import Accessed, Command, Get, Increment, Op, Set, SetMany, Touch, Update
 from replcache.statemachine.events import Event, EventKind
 from replcache.statemachine.expiry import STALE_SLOTS_MAX, Timers
 from replcache.statemachine.machine import StateMachine
@@ -62,6 +62,59 @@ def test_idle_expiry_slides_with_writes_and_touches_and_ends_at_the_hard_limit()
     assert driver.machine.peek(b"k") is not None
     driver.pass_ms(1)
     assert expired(driver) == [b"k"]
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        Update(b"k", append=b"x"),
+        Update(b"k", append=b"x", content_type="a/b"),
+        Update(b"k", replace=b"x", ttl_ms=5000),
+        Increment(b"k", 1),
+        Set(b"k", b"", keep_ttl=True),
+        Get(b"k"),
+        Accessed((b"k",)),
+        Touch(b"k", 5000, 300),
+    ],
+)
+def test_every_access_in_the_log_starts_the_idle_time_anew(access: Op) -> None:
+    driver = Driver()
+    driver.one(Set(b"k", b"1", ttl_ms=5000, idle_ttl_ms=300))
+    driver.pass_ms(200)
+    driver.one(access)
+    entry = driver.machine.peek(b"k")
+    assert entry is not None
+    assert (entry.expires_at_ms, entry.idle_ttl_ms) == (500, 300)
+    driver.pass_ms(299)
+    assert driver.machine.peek(b"k") is not None
+    driver.pass_ms(1)
+    assert driver.machine.peek(b"k") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "expires_at_ms"),
+    [
+        (Update(b"k", append=b"x"), 1000),
+        (Update(b"k", append=b"x", ttl_ms=50), 250),
+        (Update(b"k", append=b"x", ttl_ms=0), 0),
+        (Update(b"k", append=b"x", content_type="a/b"), 1000),
+        (Set(b"k", b"", keep_ttl=True, ttl_ms=7), 1000),
+        (Set(b"k", b"", ttl_ms=7), 207),
+        (Set(b"k", b""), 0),
+        (Increment(b"k", 1, ttl_ms=7), 1000),
+        (Touch(b"k", 7), 207),
+        (Touch(b"k"), 0),
+    ],
+)
+def test_what_each_write_does_to_the_ttl(change: Op, expires_at_ms: int) -> None:
+    driver = Driver()
+    driver.one(Set(b"k", b"1", ttl_ms=1000))
+    driver.pass_ms(200)
+    driver.one(change)
+    entry = driver.machine.peek(b"k")
+    assert entry is not None
+    assert entry.expires_at_ms == expires_at_ms
+    driver.machine.check_invariants()
 
 
 def test_touch_replaces_both_limits() -> None:
