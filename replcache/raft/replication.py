@@ -38,6 +38,8 @@ class Progress:
     sequence: int = 0
     # Refusals of requests up to here are old news.
     ignore_refusals_to: int = 0
+    # The commit index that was sent to it last.
+    told_commit: int = 0
     last_heard: float = float("-inf")
     last_progress: float = float("-inf")
     doublings: int = 0
@@ -86,8 +88,24 @@ class Leadership:
         engine = self._engine
         self._heartbeat_at = now + engine.config.heartbeat_s
         for peer, progress in self.progress.items():
-            commit = min(progress.match, engine.commit_index)
-            engine.send(peer, Heartbeat(engine.term, engine.reads.round, commit), lsn=engine.term_lsn)
+            self._send_heartbeat(peer, progress)
+
+    def _send_heartbeat(self, peer: str, progress: Progress) -> None:
+        engine = self._engine
+        commit = min(progress.match, engine.commit_index)
+        progress.told_commit = max(progress.told_commit, commit)
+        engine.send(peer, Heartbeat(engine.term, engine.reads.round, commit), lsn=engine.term_lsn)
+
+    def tell_commit(self) -> None:
+        """Tells who does not know of a commit yet, unless an Append has carried the news.
+
+        A follower answers its own clients when it has applied: without this they would wait for the next
+        heartbeat, half of its interval on average.
+        """
+        commit = self._engine.commit_index
+        for peer, progress in self.progress.items():
+            if min(progress.match, commit) > progress.told_commit:
+                self._send_heartbeat(peer, progress)
 
     def replicate(self) -> None:
         for peer, progress in self.progress.items():
@@ -141,6 +159,7 @@ class Leadership:
         if not progress.in_flight:
             progress.last_progress = engine.clock.now()
         progress.in_flight.append((progress.sequence, prev_index))
+        progress.told_commit = max(progress.told_commit, min(engine.commit_index, prev_index + len(entries)))
         # The entries' own durability here is not waited for (10.2.1): only the term's.
         if not engine.send(peer, message, lsn=engine.term_lsn):
             progress.in_flight.pop()

@@ -276,8 +276,8 @@ def returning_node() -> None:
     stage.elect("n1")
     stage.run(0.3)
     term = stage["n1"].engine.term
-    _own_timers(stage)
     stage.hold_between("3", "12")
+    _own_timers(stage)
     stage.run(5.0)
     stage.release_all()
     stage.run(2.0)

@@ -20,7 +20,7 @@ from replcache.raft.disk import DiskFull
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
-from replcache.raft.messages import Hello, Message
+from replcache.raft.messages import AppendReply, Hello, Message
 from replcache.raft.port import Member
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import open_storage
@@ -286,7 +286,9 @@ class Process:
 
     def receive(self, peer: str, message: Message) -> None:
         self.world.trace_message(peer, self.name, message)
-        self._run_lazily(self.engine.receive, peer, message)
+        # What an acknowledgement changes shows only in a turn: others are told of the commit.
+        run = self.run if isinstance(message, AppendReply) else self._run_lazily
+        run(self.engine.receive, peer, message)
 
     def on_peer_up(self, peer: str, incarnation: int) -> None:
         other = self.world.process(peer)
