@@ -117,8 +117,10 @@ class Stage:
         self._holds[source, target] = condition
 
     def hold_between(self, side: str, rest: str) -> None:
-        """All messages between two groups of nodes, named by their numbers ("12", "345"). Nobody campaigns for
-        that reason: whoever shall is named by `elect`."""
+        """All messages between two groups of nodes, named by their numbers ("12", "345").
+
+        Nobody campaigns for that reason: whoever shall do so is named by `elect`.
+        """
         self.calm_all()
         for one in side:
             for other in rest:
