@@ -10,8 +10,9 @@ record that is not whole. Everything else is damage:
     1. Behind the bad place there is a good record of a LATER group. Groups are synced one after the other, so
        the bad place was durable once. Cutting there would take back promises: refuse.
     2. The bad record is all there: its last byte, which is never zero, is written, and none of its sectors is
-       zero (beyond those that are so by nature, which its header counts). No crash makes such a record, a flipped bit does, and the record may have been
-       acknowledged: refuse. Therefore a flip in the very last record is found, too.
+       zero (beyond those that are so by nature, which its header counts). No crash makes such a record, a
+       flipped bit does, and the record may have been acknowledged: refuse. Therefore a flip in the very last
+       record is found, too.
     3. A segment that is not the last one ends early, is missing, or its header does not continue the segment
        before it: refuse. A segment gets its name only after its header is durable.
 
