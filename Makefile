@@ -60,7 +60,7 @@ cluster-down: $(RUNTIME) ## stop it; data stays in .cluster
 ## --- checks ---
 
 # Stages run one after another: the fast ones first, those with real processes last and alone.
-STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract tests/hazards)
+STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract tests/hazards tests/fuzz)
 STAGE_SIMULATION = $(wildcard tests/simulation)
 STAGE_PROCESSES = $(wildcard tests/integration tests/fault tests/e2e)
 PYTEST = $(PY) -m pytest -q $(PYTEST_FLAGS)
@@ -91,6 +91,9 @@ chaos: $(DEVELOPMENT) ## workloads under a nemesis on real processes (SEED=n DUR
 
 soak: $(DEVELOPMENT) ## hours of use with a fault now and then; nothing may grow (HOURS=n SEED=n); report in .soak/
 	$(PY) -m tests.fault.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: $(DEVELOPMENT) ## damaged frames, files, requests and configuration with fresh seeds (MINUTES=n)
+	$(PY) -m tests.fuzz.run --minutes $(MINUTES) $(ARGS)
 
 simulate: $(DEVELOPMENT) ## whole clusters on virtual time (SEEDS=n)
 	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
@@ -130,4 +133,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes chaos soak simulate bench bench-failover lint format proto generate clean
+	test-processes chaos soak fuzz simulate bench bench-failover lint format proto generate clean

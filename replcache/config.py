@@ -379,6 +379,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration file {path}: {err.strerror}") from err
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
         raise ConfigError(f"configuration file {path}: {err}") from err
+    except RecursionError as err:
+        raise ConfigError(f"configuration file {path}: values are nested too deeply") from err
 
 
 def _problem(detail: ErrorDetails, origins: Mapping[str, str]) -> str:

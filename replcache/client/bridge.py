@@ -18,7 +18,6 @@ from replcache.errors import ClientClosed
 
 # A call ends by itself at its deadline; the wait ends a little later even if the loop is dead.
 _GRACE_S = 5.0
-_LINGER_S = 0.02
 # Turns of the loop without a new call after which no more are expected: some tens of microseconds.
 _QUIET_TURNS_MAX = 4
 
@@ -170,8 +169,7 @@ class Bridge:
             waiter = ThreadWaiter()
             self._put(self._spawn, (cleanup(), waiter), waiter)
             waiter.wait(_GRACE_S)
-        # gRPC delivers the ends of cancelled calls a moment later; a closed loop would make it complain.
-        self._loop.call_soon_threadsafe(self._loop.call_later, _LINGER_S, self._loop.stop)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(_GRACE_S)
 

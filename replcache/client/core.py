@@ -36,6 +36,10 @@ from replcache.errors import (
 )
 from replcache.pb.v1 import cache_pb2, cluster_pb2, common_pb2, session_pb2
 
+# How long close() waits for a node to end its stream, and for gRPC to tell the last of it.
+_FINISH_TIMEOUT_S = 0.25
+_LINGER_S = 0.01
+
 
 class ClientCore:
     """Nothing happens before start(); after close() every call raises ClientClosed."""
@@ -86,13 +90,14 @@ class ClientCore:
         session, self._session = self._session, None
         if session is not None:
             await self._close_session(session)
-        for endpoint in self.router.endpoints:
-            if endpoint.link is not None:
-                endpoint.link.close()
+        links = [endpoint.link for endpoint in self.router.endpoints if endpoint.link is not None]
+        await asyncio.gather(*(link.finish(_FINISH_TIMEOUT_S) for link in links))
         await self.tasks.close()
         for endpoint in self.router.endpoints:
             if endpoint.connection is not None:
                 await endpoint.connection.close()
+        # gRPC delivers the ends of cancelled calls a moment later; a closed loop would make it complain.
+        await asyncio.sleep(_LINGER_S)
 
     async def _close_session(self, session: Session) -> None:
         endpoint = self.router.pick(True, self.clock.now())

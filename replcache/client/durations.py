@@ -36,7 +36,10 @@ def parse_seconds(value: Duration, field: str) -> float:
     elif isinstance(value, str):
         seconds = _parse_text(value, field)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        try:
+            seconds = float(value)
+        except OverflowError:
+            seconds = math.inf
     else:
         raise InvalidRequest(
             f'{field}={value!r} is no duration: write "10m", seconds or a timedelta', field=field

@@ -68,6 +68,24 @@ class Link:
         if self._call is not None:
             self._call.cancel()
 
+    async def finish(self, timeout_s: float) -> None:
+        """Says that nothing more comes and waits for the node to end the stream; cuts it off after
+        timeout_s. Ended so, gRPC has nothing left to deliver to a loop that may be closed next."""
+        if self.is_broken or not self._running:
+            return
+        self.is_broken = True
+        writer, reader = self._running
+        writer.cancel()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait([writer])
+                await self._call.done_writing()
+                await asyncio.wait([reader])
+        except (TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+            # Hangs, or was broken already: cut off below.
+            pass
+        self.close()
+
     def break_off(self, error: ReplcacheError) -> None:
         """Ends the stream and tells the owner, once."""
         if self.is_broken:

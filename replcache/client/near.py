@@ -95,6 +95,9 @@ class AsyncNear:
         self.is_closed = False
         # A look-up since the last proof: an unused near cache asks for none.
         self._is_wanted = False
+        self._now = client._clock.now
+        # The freshness that was computed last holds until then.
+        self._fresh_until = float("-inf")
         self._hits = self._misses = self._refused = self._restarts = self._probes = 0
 
     async def __aenter__(self) -> Self:
@@ -131,15 +134,17 @@ class AsyncNear:
 
     # --- reads ---
 
-    def hit(self, key: bytes) -> Row | None:
+    def hit(self, key: Key) -> Row | None:
         """The row, if it may be served at this moment; needs no loop, so that threads can ask directly."""
+        # The prefix is not looked at: a key outside of it has no row.
+        name = key if type(key) is bytes else key_bytes(key)
+        now = self._now()
         self._is_wanted = True
-        now = self._core.clock.now()
-        if not self._is_fresh(now):
-            if self.store.lookup(key, now) is not None:
+        if now > self._fresh_until and not self._is_fresh(now):
+            if self.store.lookup(name, now) is not None:
                 self._refused += 1
             return None
-        row = self.store.lookup(key, now)
+        row = self.store.lookup(name, now)
         if row is not None:
             self._hits += 1
         return row
@@ -149,6 +154,8 @@ class AsyncNear:
         freshness.note_proof(*self._core.proof)
         if watch is not None and self.store.base is not None:
             freshness.note_delivered(watch.revision)
+        # A proof stays good when later events are lost: what they would have taken out is gone as a whole.
+        self._fresh_until = freshness.proven_at + freshness.bound_s
         return freshness.is_fresh(now)
 
     def name_of(self, key: Key) -> bytes:
@@ -162,11 +169,10 @@ class AsyncNear:
 
         `served` of a local entry tells about the read that brought it, not about this one.
         """
-        name = self.name_of(key)
-        row = self.hit(name)
+        row = self.hit(key)
         if row is not None:
             return row.entry
-        return await self.fetch(name, timeout)
+        return await self.fetch(self.name_of(key), timeout)
 
     async def get_value(self, key: Key, default: Any = None, *, timeout: Duration | None = None) -> Any:
         """The decoded value, or `default`. Do not change a list or dict that it returns: it is kept."""

@@ -64,10 +64,10 @@ class Near:
     def get(self, key: Key, *, timeout: Duration | None = None) -> Entry | None:
         """As AsyncNear.get."""
         near = self._near
-        name = near.name_of(key)
-        row = near.hit(name)
+        row = near.hit(key)
         if row is not None:
             return row.entry
+        name = near.name_of(key)
         entry: Entry | None = self._client._run(lambda: near.fetch(name, timeout), timeout)
         return entry
 

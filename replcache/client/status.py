@@ -47,19 +47,23 @@ BY_CODE: dict[int, type[errors.ReplcacheError]] = {
 
 
 def from_status(status: status_pb2.Status) -> errors.ReplcacheError:
-    """The exception that a google.rpc.Status describes."""
+    """The exception that a google.rpc.Status describes. A detail that can't be read counts as not there."""
     reason = ""
     metadata: dict[str, str] = {}
     retry_after_s: float | None = None
     for detail in status.details:
         kind = detail.type_url.rpartition("/")[2]
-        if kind == _ERROR_INFO:
-            info = error_details_pb2.ErrorInfo.FromString(detail.value)
-            reason = info.reason
-            metadata = dict(info.metadata)
-        elif kind == _RETRY_INFO:
-            delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
-            retry_after_s = delay.seconds + delay.nanos * 1e-9
+        try:
+            if kind == _ERROR_INFO:
+                info = error_details_pb2.ErrorInfo.FromString(detail.value)
+                reason = info.reason
+                metadata = dict(info.metadata)
+            elif kind == _RETRY_INFO:
+                delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+                retry_after_s = delay.seconds + delay.nanos * 1e-9
+        except DecodeError:
+            # The code still tells what to do; without details it is taken for the more cautious meaning.
+            continue
     executed = metadata.pop("may_have_executed", "")
     cls = BY_REASON.get(reason) or BY_CODE.get(status.code, errors.ReplcacheError)
     error = cls(status.message, retry_after_s=retry_after_s, metadata=metadata)

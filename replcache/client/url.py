@@ -96,7 +96,10 @@ def parse_settings(
 def _split(text: str) -> tuple[str, dict[str, object]]:
     if "://" not in text:
         return text, {}
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as err:
+        raise InvalidRequest(f"{text!r}: {err}", field="url") from err
     if parts.scheme not in _SCHEMES:
         raise InvalidRequest(f"{text!r}: the scheme is one of {', '.join(_SCHEMES)}", field="url")
     if parts.path not in ("", "/") or parts.fragment:
@@ -118,12 +121,17 @@ def _endpoints(addresses: str) -> tuple[str, ...]:
         host, separator, port = address.rpartition(":")
         if not separator or address.endswith("]"):
             host, port = address, str(DEFAULT_PORT)
-        if "@" in address or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        if "@" in address or not host or not _is_port(port):
             raise InvalidRequest(f"{address!r} is no address: host:port", field="url")
         found[f"{host}:{port}"] = None
     if not found:
         raise InvalidRequest("no address: at least one host:port", field="url")
     return tuple(found)
+
+
+def _is_port(text: str) -> bool:
+    # Other digits than ASCII's are digits to isdigit() but not to int(), and int() refuses very long ones.
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65_536
 
 
 def _check(settings: ClientSettings) -> None:
@@ -141,7 +149,7 @@ def _check(settings: ClientSettings) -> None:
 
 
 def _duration(value: object) -> Duration | None:
-    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+    if isinstance(value, str) and value.isascii() and value.replace(".", "", 1).isdigit():
         return float(value)
     return value  # type: ignore[return-value]  # parse_ttl_ms refuses every other type with a clear message
 

@@ -8,7 +8,7 @@ in again as a learner (its vote counted on a disk that is gone), and promotes le
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from replcache.errors import NotApplied, OutcomeUnknown, Refused, ReplcacheError
+from replcache.errors import InvalidRequest, NotApplied, OutcomeUnknown, Refused, ReplcacheError
 from replcache.raft.membership import Configuration, changed, quorum
 from replcache.raft.messages import AdminReply, AdminRequest
 from replcache.raft.port import Member
@@ -126,7 +126,7 @@ class Admin:
     def on_reply(self, peer: str, message: AdminReply) -> None:
         done = self._asked.pop(message.id, None) if message.boot == self._engine.boot else None
         if done is not None:
-            done(Refused(message.error) if message.error else None)
+            done(_error_of(message.error) if message.error else None)
 
     # --- progress ---
 
@@ -174,3 +174,12 @@ class Admin:
         if not member.voter and member.promote:
             return "promote" if self._is_caught_up(member.name) else None
         return None
+
+
+def _error_of(text: str) -> ReplcacheError:
+    """The error behind AdminReply.error ("REASON: message"), of its own class where that is known here."""
+    reason, _, message = text.partition(": ")
+    for kind in (NotApplied, OutcomeUnknown, InvalidRequest, Refused):
+        if kind.reason == reason:
+            return kind(message)
+    return Refused(text)

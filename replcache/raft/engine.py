@@ -278,6 +278,7 @@ class Engine(LibraryFrame):
         self.forwarding.flush()
         if self.is_leader:
             self.start_reads()
+            self.leadership.tell_commit()
         else:
             self.remote_reads.flush()
         return self._apply_some()

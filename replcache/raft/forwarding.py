@@ -26,6 +26,11 @@ class Forwarding:
         self.entries_appended = 0
         self.groups_refused = 0
 
+    @property
+    def has_groups(self) -> bool:
+        """Groups wait for a log entry."""
+        return bool(self._queue)
+
     def flush(self) -> None:
         """Moves what is waiting as far as it can go now."""
         engine = self._engine

@@ -33,6 +33,11 @@ class ReadRounds:
     def is_under_way(self) -> bool:
         return bool(self._under_way)
 
+    @property
+    def has_reads(self) -> bool:
+        """Reads wait, for a round or in one."""
+        return bool(self._under_way or self._waiting)
+
     def try_start(self, commit_index: int) -> bool:
         """Begins a round at `commit_index` when reads wait and none is under way; True: send heartbeats."""
         if self._under_way or not self._waiting:

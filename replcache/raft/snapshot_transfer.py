@@ -109,9 +109,8 @@ class SnapshotSender:
         progress.last_heard = engine.clock.now()
         if message.installed:
             self._sending.pop(peer, None)
-            if message.match_index > progress.match:
-                progress.match = message.match_index
-                progress.next = max(progress.next, progress.match + 1)
+            progress.match = max(progress.match, message.match_index)
+            progress.next = max(progress.next, progress.match + 1)
             engine.leadership.probe(peer, progress)
             engine.leadership.advance_commit()
             engine.leadership.replicate_to(peer, progress)

@@ -51,6 +51,7 @@ def raft_config(config: ServerConfig) -> RaftConfig:
         peer_listen=config.peer_listen,
         members=members,
         client_address=config.grpc_advertised,
+        join=config.join,
         peer_tls=peer_tls,
         durability_fsync=config.durability == "fsync",
         staleness_probe_s=config.staleness_probe_s,

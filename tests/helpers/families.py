@@ -23,7 +23,7 @@ Call = tuple[str, Value]
 
 
 def _register_call(rng: random.Random) -> Call:
-    value = rng.randint(1, 3)
+    value = rng.randint(1, 5)
     return rng.choice([("read", None), ("read", None), ("write", value), ("cas", (rng.randint(1, 3), value))])
 
 

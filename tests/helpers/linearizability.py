@@ -41,14 +41,19 @@ class Family:
     outputs: Callable[[random.Random, State, str, Value], list[Value]]
 
 
-def random_history(family: Family, rng: random.Random, size_max: int = 6) -> list[Operation]:
+def random_history(
+    family: Family, rng: random.Random, size_max: int = 6, unknown_share: float = 0.15
+) -> list[Operation]:
     """A history of a true object, whose replies or times are then sometimes changed.
 
     Every operation takes effect at a moment within its interval, with one of the replies that the model
     allows there; about half of the histories get one reply from another moment or another operation.
     """
     size = rng.randint(1, size_max)
-    times = rng.sample(range(1, 40), 2 * size)
+    # Often no two events have the same time, sometimes many do.
+    times = (
+        rng.sample(range(1, 40), 2 * size) if rng.random() < 0.7 else rng.choices(range(1, 12), k=2 * size)
+    )
     calls = []
     for number in range(size):
         invoke, back = sorted((times[2 * number], times[2 * number + 1]))
@@ -74,7 +79,7 @@ def random_history(family: Family, rng: random.Random, size_max: int = 6) -> lis
             done.append(replace(operation, outcome=Outcome.FAIL))
             continue
         output, state = rng.choice(legal)
-        done.append(unknown if fate < 0.25 else replace(operation, output=output))
+        done.append(unknown if fate < 0.1 + unknown_share else replace(operation, output=output))
     return _disturbed(family, rng, done)
 
 

@@ -223,7 +223,7 @@ class Operations:
 
     def _ttl(self, number: int) -> Call:
         key = f"t{number}"
-        ttl_ms = self._rng.choice([150, 400, 1200, 3000])
+        ttl_ms = self._rng.choice([150, 400, 800, 1500])
         if self._rng.random() < 0.25:
 
             def convert(result: CommandResult) -> Any:
@@ -246,7 +246,7 @@ class Operations:
         return {"append": self._fenced, "renew": self._renew, "release": self._release}[action](key, lock)
 
     def _acquire(self, key: str, lock: LockState) -> Call:
-        ttl_ms = self._rng.choice([300, 1000, 2500])
+        ttl_ms = self._rng.choice([300, 700, 1500])
         wait_ms = self._rng.choice([0, 0, 300, 1500])
 
         def convert(result: CommandResult | int) -> Any:

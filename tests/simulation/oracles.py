@@ -8,10 +8,12 @@ Each check is incremental: it costs a few comparisons for the node that the even
 import zlib
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from replcache.raft.library_frame import LEADER
 from replcache.raft.messages import AppendReply, PreVote, RequestVote, VoteReply
+from replcache.raft.port import Member
 from replcache.statemachine.machine import Applied
 
 if TYPE_CHECKING:
@@ -203,7 +205,7 @@ class Oracles:
     def _first_commit(self, process: "Process", index: int, found: tuple[int, int, int]) -> None:
         """Nobody had this committed before: it must be on the disks of a majority of the voters now."""
         self._committed.append(found)
-        voters = process.engine.configurations.voters
+        voters = [member.name for member in process.engine.configurations.current if member.voter]
         holders = [name for name in voters if self._holds_durably(name, index, found[0])]
         if len(holders) * 2 <= len(voters):
             self._fail(
@@ -312,6 +314,7 @@ class Oracles:
 
     def on_applied(self, process: "Process", index: int, applied: Applied) -> None:
         crc = zlib.crc32(repr((applied.group_results, applied.events)).encode())
+        self._world.trace_number(crc)
         if self._results.setdefault(index, crc) != crc:
             self._fail("results differ", f"{process.name} at index {index}: {applied.group_results}")
         if index % DIGEST_EVERY == 0:
@@ -355,7 +358,8 @@ class Oracles:
         """All nodes have applied the same: their states must be equal, byte for byte."""
         leader = self._world.leader()
         assert leader is not None
-        members = {member.name for member in leader.engine.configurations.current}
+        configuration = _by_name(leader.engine.configurations.current)
+        members = {member.name for member in configuration}
         digest = leader.machine.digest()
         for name in sorted(members):
             process = self._world.process(name)
@@ -364,6 +368,15 @@ class Oracles:
             process.storage.wal.check_invariants()
             if process.machine.digest() != digest:
                 self._fail("state differs", f"{name} and {leader.name} at the end")
+            if _by_name(process.engine.configurations.current) != configuration:
+                self._fail(
+                    "configuration differs",
+                    f"{name}: {process.engine.configurations.current}, {leader.name}: {configuration}",
+                )
 
     def _fail(self, kind: str, text: str) -> None:
         raise Violation(kind, f"at {self._world.now:.6f} s: {text}")
+
+
+def _by_name(members: Iterable[Member]) -> list[Member]:
+    return sorted(members, key=lambda member: member.name)

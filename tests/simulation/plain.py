@@ -250,13 +250,17 @@ class PlainCluster:
             options["journalFile"] = str(self.path(name, "journal"))
         if self.dump:
             options["fullDumpFile"] = str(self.path(name, "dump"))
-        node = PlainNode(self, name, members or self.names, SyncObjConf(**options))
+        node = self.make(name, members or self.names, SyncObjConf(**options))
         self.nodes[name] = node
         if connect:
             for other in sorted(self.nodes):
                 if other != name:
                     self.connect(name, other)
         return node
+
+    def make(self, name: str, members: Iterable[str], conf: SyncObjConf) -> PlainNode:
+        """The node's object; a subclass may use another one."""
+        return PlainNode(self, name, members, conf)
 
     def crash(self, name: str, power: bool = False) -> None:
         """kill -9; with power=True also what was never written back is gone."""
@@ -364,13 +368,13 @@ class PlainCluster:
             names = [n for n in sorted(self.nodes) if only is None or n in only]
             for name in names:
                 if name in self.nodes:
-                    self._guard(name, self.tick, name)
+                    self.guard(name, self.tick, name)
             for (source, target), link in sorted(self.links.items()):
                 if target in names and (source, target) not in self.held:
                     for _ in range(len(link)):
-                        self._guard(target, self.deliver, source, target, 1)
+                        self.guard(target, self.deliver, source, target, 1)
 
-    def _guard(self, name: str, action: Any, *arguments: Any) -> None:
+    def guard(self, name: str, action: Any, *arguments: Any) -> None:
         try:
             action(*arguments)
         except Exception as error:  # noqa: BLE001 - the library's autoTick thread does the same

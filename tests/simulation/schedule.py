@@ -154,7 +154,7 @@ def draw_options(rng: random.Random) -> Options:
     is_datagram = rng.random() < 0.2
     return Options(
         nodes=rng.choice([3, 3, 3, 3, 3, 5, 5, 1]),
-        tick_s=rng.choice([0.02, 0.05, 0.05, 0.05, 0.05, 0.05]),
+        tick_s=rng.choice([0.02, *[0.05] * 9]),
         heartbeat_s=timing[0],
         election_min_s=timing[1],
         election_max_s=timing[2],

@@ -78,6 +78,8 @@ class SimNode:
         self.disk_was_hurt = False
         # The disk is a new one since the last process.
         self.is_fresh = False
+        # For directed schedules: no sync begins.
+        self.is_disk_held = False
         # A bit was flipped: whether the node notices is what is tested.
         self.is_damaged = False
 
@@ -225,13 +227,15 @@ class World:
         if self._keep_trace:
             self._trace.append(line)
 
+    def trace_number(self, number: int) -> None:
+        self._hash = zlib.crc32(number.to_bytes(8, "little"), self._hash)
+
     def trace_message(self, source: str, target: str, message: Any) -> None:
+        # What the message is, not all that is in it: its effects are in the trace too.
+        line = f"{self.now:.6f} {source} -> {target} {type(message).__name__} {getattr(message, 'term', 0)}"
+        self._hash = zlib.crc32(line.encode(), self._hash)
         if self._keep_trace:
-            self.trace(source, "->", target, message)
-            self._hash = zlib.crc32(b"m", self._hash)
-            return
-        line = f"{self.now:.6f} {source} -> {target} {message}"
-        self._hash = zlib.crc32(b"m", zlib.crc32(line.encode(), self._hash))
+            self._trace.append(f"{self.now:.6f} {source} -> {target} {message}")
 
     # --- what processes tell -------------------------------------------------------------------------------
 

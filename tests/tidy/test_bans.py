@@ -15,7 +15,7 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/client/bridge.py",
 )
 # Tests wait for conditions (tests/helpers/wait.py); only helpers may pause.
-SLEEP_ALLOWED = ("tests/helpers/", "tests/simulation/")
+SLEEP_ALLOWED = ("tests/helpers/", "tests/simulation/", "tests/fault/soak.py")
 # Owners of tasks: everybody else uses asyncio.TaskGroup or them.
 TASKS_ALLOWED = ("replcache/tasks.py", "replcache/client/tasks.py", "tests/")
 

@@ -100,6 +100,9 @@ class OnceCounter(Model):
     def plan(self, operations: Sequence[Operation]) -> Plan:
         """Only requests that were sent more than once need to be remembered. The value grows as for Counter,
         but a reply to a repeated request tells nothing of its own moment."""
+        for operation in operations:
+            if operation.op not in ("read", "add_once"):
+                raise unknown_operation(self, operation)
         sent: Tally[Value] = Tally(op.input[1] for op in operations if op.op == "add_once")
         steps = [self._forgetful(op, sent) for op in operations]
         if not all(op.input[0] > 0 for op in operations if op.op == "add_once"):

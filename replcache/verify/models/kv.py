@@ -63,6 +63,8 @@ def _grow(longest: str, operation: Operation) -> Step:
             return after if longest.startswith(text, length) else ILLEGAL
 
         return append
+    if operation.op != "get":
+        raise unknown_operation(StringStore(), operation)
     if not operation.is_ok:
         return lambda length: length
     seen: str = operation.output or ""

@@ -3,13 +3,14 @@
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from replcache import errors
+from replcache import Client, errors
 from replcache.localcluster import LocalCluster, free_ports
 from tests.helpers.client_driver import DRIVERS, Driver
 from tests.helpers.wait import scaled, wait_until
@@ -208,3 +209,58 @@ def test_transfer_of_leadership_is_invisible(client: Driver, nodes: LocalCluster
     assert after != before
     assert not load.failed
     assert sorted(load.answers) == list(range(1, len(load.answers) + 1))
+
+
+def test_near_cache_is_never_older_than_its_bound(nodes: LocalCluster) -> None:
+    """A writer counts up; a reader looks at its near cache all the time, while each node is paused in turn
+    (also the one that serves the watch). Whatever is served holds all that was acknowledged before the
+    bound; both sides use the clock of this process."""
+    bound_s = 0.3
+    acknowledged: list[tuple[float, int]] = [(0.0, 0)]
+    stop = threading.Event()
+    failed: list[BaseException] = []
+    with Client(nodes.url, timeout=scaled(CALL_TIMEOUT_S)) as writer, Client(nodes.url) as reader:
+        writer.set("near:n", 0)
+
+        def write() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                writer.set("near:n", number)
+                acknowledged.append((time.monotonic(), number))
+
+        def read() -> None:
+            try:
+                with reader.near("near:", max_staleness=bound_s) as near:
+                    while not stop.is_set():
+                        before = time.monotonic()
+                        known = acknowledged[:]
+                        value = near.get_value("near:n", timeout=scaled(CALL_TIMEOUT_S))
+                        must = max(number for at, number in known[-2000:] if at < before - bound_s or not at)
+                        assert value >= must, (value, must)
+                    found.append(near.stats())
+            except BaseException as err:  # noqa: BLE001  # shown by the assertion below
+                failed.append(err)
+
+        found: list[Any] = []
+        threads = [threading.Thread(target=write), threading.Thread(target=read)]
+        for thread in threads:
+            thread.start()
+        for name in nodes.names:
+            wait_writes(acknowledged, failed)
+            nodes.kill(name, signal.SIGSTOP)
+            try:
+                wait_writes(acknowledged, failed)
+            finally:
+                nodes.kill(name, signal.SIGCONT)
+        wait_writes(acknowledged, failed)
+        stop.set()
+        for thread in threads:
+            thread.join(scaled(60))
+        assert not failed
+        assert found[0].hits > 0
+
+
+def wait_writes(acknowledged: list[tuple[float, int]], failed: list[BaseException]) -> None:
+    start = len(acknowledged)
+    wait_until(lambda: len(acknowledged) > start + 100 or failed, timeout_s=60, what="100 more writes")

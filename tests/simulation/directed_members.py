@@ -1,0 +1,133 @@
+"""Directed schedules for membership changes (H15) and lost disks."""
+
+from typing import Any
+
+from replcache.errors import NotApplied
+from replcache.raft.messages import Append, SnapshotChunk
+from replcache.raft.port import Member
+from tests.simulation.stage import Stage
+
+
+def _administer(stage: Stage, name: str, action: str, member: Member) -> list[Any]:
+    outcome: list[Any] = []
+    process = stage[name]
+    process.run(process.administer, action, member, outcome.append)
+    stage.run(0.05)
+    return outcome
+
+
+def _add_learner(stage: Stage, leader: str, name: str) -> None:
+    stage.world.add_node(name)
+    stage.calm(name)
+    _administer(stage, leader, "add", Member(name, f"{name}:1", f"{name}:2"))
+    stage.run(0.3)
+
+
+def two_changes() -> None:
+    """H15: a second change while the first is not committed could make two disjoint majorities."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.hold_between("1", "23")
+    for name in ("n4", "n5"):
+        _add_learner(stage, "n1", name)
+    for name in ("n4", "n5"):
+        _administer(stage, "n1", "promote", Member(name, "", ""))
+    stage.write("n1", b"here")
+    stage.run(0.3)
+    stage.hold_between("45", "23")
+    stage.elect("n2")
+    stage.write("n2", b"there")
+    stage.run(0.3)
+    stage.finish()
+
+
+def cut_configuration() -> None:
+    """A configuration entry that is cut off takes its configuration with it."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.hold_between("1", "23")
+    _administer(stage, "n1", "remove", Member("n3", "", ""))
+    stage.elect("n2")
+    stage.write("n2", b"k")
+    stage.run(0.3)
+    stage.release_all()
+    stage.run(1.0)
+    stage.finish()
+
+
+def configuration_in_a_snapshot() -> None:
+    """A snapshot holds the configuration of its index, not one that came behind it and was cut off later."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.write("n1", b"k")
+    stage.run(0.3)
+    stage.hold_between("1", "23")
+    _administer(stage, "n1", "remove", Member("n3", "", ""))  # in the log, not committed
+    process = stage["n1"]
+    process.run(process.take_snapshot)
+    stage.run(0.1)
+    stage.elect("n2")
+    stage.write("n2", b"l")
+    stage.run(0.3)
+    stage.crash("n1")
+    stage.release_all()
+    stage.restart("n1")
+    stage.run(0.5)
+    stage.finish()
+
+
+def learner_counts() -> None:
+    """Two learners and one voter of three are no majority."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    for name in ("n4", "n5"):
+        _add_learner(stage, "n1", name)
+    stage.hold_between("1", "23")
+    stage.write("n1", b"k")
+    stage.run(0.3)
+    stage.finish()
+
+
+def early_promotion() -> None:
+    """A learner without the log is no voter yet, whoever asks for it."""
+    stage = Stage(3)
+    stage.elect("n1")
+    for number in range(10):
+        stage.write("n1", b"k%d" % number)
+    stage.run(0.3)
+    stage.hold("n1", "n4", Append, SnapshotChunk)
+    _add_learner(stage, "n1", "n4")
+    outcome = _administer(stage, "n1", "promote", Member("n4", "", ""))
+    stage.expect(
+        outcome and isinstance(outcome[0], NotApplied),
+        "promoted too early",
+        f"outcome {outcome} without any log",
+    )
+    stage.finish()
+
+
+def removal_without_quorum() -> None:
+    """n2 has lost its disk and is not back yet: removing n3 would leave nobody to elect a leader."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.write("n1", b"k")
+    stage.run(0.3)
+    stage.world.nodes["n2"].wipe()
+    stage.restart("n2")
+    _administer(stage, "n1", "remove", Member("n3", "", ""))
+    stage.crash("n1")
+    stage.restart("n1")
+    stage.finish()
+
+
+SCRIPTS = {
+    "two changes": two_changes,
+    "cut configuration": cut_configuration,
+    "configuration in a snapshot": configuration_in_a_snapshot,
+    "learner counts": learner_counts,
+    "early promotion": early_promotion,
+    "removal without quorum": removal_without_quorum,
+}
