@@ -53,7 +53,7 @@ MUTANTS = (
             "min(message.commit_index, engine.wal.last_index)",
         ),
         method(
-            "replication:Leadership.broadcast_heartbeat",
+            "replication:Leadership._send_heartbeat",
             "min(progress.match, engine.commit_index)",
             "engine.commit_index",
         ),
