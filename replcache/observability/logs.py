@@ -34,7 +34,12 @@ def setup_logs(level: LogLevel = "INFO", form: LogFormat = "console", stream: Te
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         target = stream or sys.stderr
-        renderer = [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        # Plain tracebacks: the rich ones print local variables, and with them users' keys and values.
+        renderer = [
+            structlog.dev.ConsoleRenderer(
+                colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -2,19 +2,22 @@
 
 What a crash can leave behind: the last group of records was being written and is not on the disk as a whole.
 Sectors of it may be missing anywhere (a disk writes in its own order), and a missing sector is absent or
-zero, because segments are allocated ahead as zeros and are never reused. Nobody was told that this group is
-durable, so it is cut back to its first record that is not whole. Everything else is damage:
+zero, because segments are allocated ahead as zeros and are never reused. And a process that is killed inside
+write(2) leaves any prefix of the group, cut at any byte, with zeros behind it: the kernel copies page by page
+and gives up between two copies. Nobody was told that this group is durable, so it is cut back to its first
+record that is not whole. Everything else is damage:
 
     1. Behind the bad place there is a good record of a LATER group. Groups are synced one after the other, so
        the bad place was durable once. Cutting there would take back promises: refuse.
-    2. The bad record is all there: none of its sectors is zero (beyond those that are so by nature, which its
-       header counts). No crash makes such a record, a flipped bit does, and the record may have been
-       acknowledged: refuse. Therefore a flip in the very last record is found, too.
+    2. The bad record is all there: its last byte, which is never zero, is written, and none of its sectors is
+       zero (beyond those that are so by nature, which its header counts). No crash makes such a record, a
+       flipped bit does, and the record may have been acknowledged: refuse. Therefore a flip in the very last
+       record is found, too.
     3. A segment that is not the last one ends early, is missing, or its header does not continue the segment
        before it: refuse. A segment gets its name only after its header is durable.
 
-What can't be told apart and is taken for a torn tail: whole sectors of the last group zeroed, or the file cut
-off, after they had been synced. Only the newest group can be lost that way.
+What can't be told apart and is taken for a torn tail: whole sectors of the last group, or all from some byte
+of it on, zeroed or cut off after they had been synced. Only the newest group can be lost that way.
 
 The rule not to cut at the first bad checksum is that of "Protocol-Aware Recovery for Consensus-Based Storage"
 (FAST 2018).
@@ -322,11 +325,14 @@ def judge_tail(data: bytes, seed: int, offset: int, path: str) -> None:
             what = f"a bad record, and a good one of a later write at offset {header.offset}"
             raise corrupt(path, offset, what)
     header_end = offset + RECORD_HEADER_BYTES
-    if _missing_sectors(data, offset, header_end) > 0:
+    written_end = len(data.rstrip(b"\0"))
+    if _missing_sectors(data, offset, header_end) > 0 or written_end < header_end:
         return
     bad = decode_header(data, seed, offset)
     if bad is None:
         raise corrupt(path, offset, "a damaged record header")
+    if written_end < aligned_end(bad.payload_end):
+        return
     # From the header to the trailer: both are never zero, so every sector that holds a part of them counts.
     if _missing_sectors(data, offset, aligned_end(bad.payload_end)) <= bad.zero_sectors:
         raise corrupt(path, offset, _complete_but_bad(bad))

@@ -69,6 +69,10 @@ class StreamBudget:
             self.idle.set()
 
 
+class _ClientGone(Exception):
+    """Nobody is there any more to read answers."""
+
+
 class _Drained(Exception):
     """All answers of a stream are out while the node is stopping."""
 
@@ -95,7 +99,7 @@ class Pipeline:
             constants.PIPELINE_BATCHES_IN_FLIGHT_MAX, constants.PIPELINE_BYTES_IN_FLIGHT_MAX
         )
         metrics = self._backend.metrics
-        drained = False
+        drained = gone = False
         metrics.pipeline_streams += 1
         self._boundary.enter()
         try:
@@ -105,10 +109,12 @@ class Pipeline:
                 ending.cancel()
         except* _Drained:
             drained = True
+        except* _ClientGone:
+            gone = True
         finally:
             metrics.pipeline_streams -= 1
             self._boundary.leave()
-        if drained:
+        if drained and not gone:
             await abort(context, status_map.to_status(_stopping_error()))
 
     async def _read(self, context: Context, budget: StreamBudget, group: asyncio.TaskGroup) -> None:
@@ -130,6 +136,9 @@ class Pipeline:
             # gRPC takes one message at a time; this wait is where a client that does not read is felt.
             async with writing:
                 await context.write(message)
+        except grpc.aio.InternalError as err:
+            # The connection broke under the answer; the client asks again elsewhere, under the same session.
+            raise _ClientGone from err
         finally:
             budget.give_back(len(data))
 

@@ -52,6 +52,8 @@ class WatchService:
             wanted, interval_s = _checked(request)
             with self._hub.watching(wanted) as watcher:
                 await self._serve(request, watcher, interval_s, context)
+        except grpc.aio.InternalError:
+            return  # the connection broke: nobody reads any more
         except ReplcacheError as error:
             await abort(context, status_map.to_status(error))
 

@@ -52,3 +52,22 @@ def test_console_lines_are_for_people() -> None:
     get_logger("replcache.test").info("serving", grpc="127.0.0.1:1")
     assert "serving" in stream.getvalue()
     assert "grpc=127.0.0.1:1" in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_tracebacks_show_no_local_variables(form: str) -> None:
+    """They may be users' keys and values, or secrets."""
+    stream = io.StringIO()
+    setup_logs("INFO", form, stream)
+
+    def fails() -> None:
+        secret = "the value of a user"  # noqa: F841
+        raise ValueError("what went wrong")
+
+    try:
+        fails()
+    except ValueError:
+        get_logger("replcache.test").exception("it_failed")
+    assert "what went wrong" in stream.getvalue()
+    assert "the value of a user\n" not in stream.getvalue().replace('secret = "the value of a user"', "")
+    assert "locals" not in stream.getvalue()

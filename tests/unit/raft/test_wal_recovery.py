@@ -42,6 +42,27 @@ def test_torn_tail_is_cut_and_reported(tmp_path: Path) -> None:
     assert open_wal(tmp_path).report.torn_file == ""
 
 
+def test_a_write_that_was_killed_after_any_byte_is_a_torn_tail(tmp_path: Path) -> None:
+    """SIGKILL inside write(2) leaves any prefix of the group, and zeros of the reserved room behind it."""
+    wal = filled(tmp_path, 5)
+    start = SEGMENT_HEADER_BYTES + record_bytes(2) + 5 * record_bytes(20)
+    wal.append(entries(6, 3, size=40))
+    wal.sync()
+    wal.close()
+    (path,) = segment_files(tmp_path)
+    whole = path.read_bytes()
+    group_end = start + 3 * record_bytes(40)
+    for written in range(start + 1, group_end):
+        path.write_bytes(whole[:written] + bytes(len(whole) - written))
+        again = open_wal(tmp_path)
+        complete = (written - start) // record_bytes(40)
+        assert again.last_index in (5 + complete, 6 + complete), written
+        assert [entry[3] for entry in again.entries(1, 1 << 20, 100)] == [
+            entry[3] for entry in wal.entries(1, 1 << 20, again.last_index)
+        ]
+        again.close()
+
+
 def test_cut_records_do_not_come_back_behind_new_ones(tmp_path: Path) -> None:
     """Two records in one torn group, the first one lost: the second must not follow a new first."""
     wal = filled(tmp_path, 2)
