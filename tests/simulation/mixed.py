@@ -1,7 +1,7 @@
 """Random commands of every kind, on keys and names of their own (m...).
 
-No model judges them. They are there for what must hold whatever is executed: equal results and equal states on
-all nodes, through snapshots and restarts, and that everything with a time ends.
+No model judges them. They are there for what must hold whatever is executed: equal results and equal states
+on all nodes, through snapshots and restarts, and that everything with a time ends.
 """
 
 import random
