@@ -195,6 +195,13 @@ class ServerConfig(BaseModel):
     proposals_in_flight: int = Field(
         constants.PROPOSALS_IN_FLIGHT_MAX, ge=1, description="Writes at once before OVERLOADED."
     )
+    gateways: int = Field(
+        0,
+        ge=0,
+        le=constants.GATEWAYS_MAX,
+        description="Processes that take gRPC off the node's one thread, for machines with cores to spare and"
+        "\nclients that send single calls; 0: the node speaks gRPC itself.",
+    )
     # -- fault drills
     fault_injection: bool = Field(
         False, description="For drills: POST /fault cuts peer links and spoils the disk. Loopback only."

@@ -116,6 +116,14 @@ STOP_GRACE_S = 5.0
 STOP_TRANSFER_TIMEOUT_S = 1.0
 # After the last batch was answered while stopping, streams stay open this long for stragglers.
 STOP_STREAM_LINGER_S = 0.1
+GATEWAYS_MAX = 64
+# Importing gRPC takes a second on an idle machine.
+GATEWAY_START_TIMEOUT_S = 30.0
+# A gateway that died is started again after this, doubled each time it dies before it listens.
+GATEWAY_RESTART_S = 0.1
+GATEWAY_RESTART_MAX_S = 5.0
+# So many deaths in a row before it listens are no accident: the node stops.
+GATEWAY_STARTS_MAX = 6
 
 # --- time (cluster clock, milliseconds) ---
 TTL_MS_MAX = 10 * 365 * 24 * 3600 * 1000

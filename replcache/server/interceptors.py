@@ -77,6 +77,8 @@ class CallBoundary:
         self._clock = clock
         self._metrics = metrics
         self._calls = 0
+        # Paths of the methods whose calls may have been executed when no answer came.
+        self.writing: set[str] = set()
         # Set while none of our calls is under way; for an early end of the grace when stopping.
         self.idle = asyncio.Event()
         self.idle.set()
@@ -128,16 +130,18 @@ class CallBoundary:
             response_serializer=_serialize,
         )
 
-    def service(
+    def methods(
         self,
-        name: str,
+        service: str,
         methods: Sequence[Method],
         streams: "dict[str, grpc.RpcMethodHandler[Any, Any]] | None" = None,
-    ) -> grpc.GenericRpcHandler:
-        """All methods of one service, by its full name such as `replcache.v1.Cache`."""
-        handlers = {method.name: self.unary(name, method) for method in methods}
+    ) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+        """Handlers of one service, given by its full name such as `replcache.v1.Cache`; `streams` write."""
+        handlers = {method.name: self.unary(service, method) for method in methods}
+        self.writing.update(f"/{service}/{method.name}" for method in methods if method.writes)
+        self.writing.update(f"/{service}/{name}" for name in streams or ())
         handlers.update(streams or {})
-        return grpc.method_handlers_generic_handler(name, handlers)
+        return handlers
 
     async def guarded(
         self, operation: str, work: Callable[[], Awaitable[tuple[Any, str]]]

@@ -6,17 +6,17 @@ that reaches the node over a socket. The process around it is in app.py.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from replcache import constants
 from replcache.clock import Clock
 from replcache.config import ServerConfig
-from replcache.errors import ConfigError, ReplcacheError
+from replcache.errors import ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
 from replcache.raft.port import RaftPort, Role
@@ -24,13 +24,16 @@ from replcache.server import cache_service, cluster_service, lock_service, sessi
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
+from replcache.server.gateway_calls import Registry
+from replcache.server.gateway_port import GatewayPort
+from replcache.server.grpc_port import grpc_options, listen, tls_files
 from replcache.server.health import Health
 from replcache.server.http import HttpPort, Page, reload_certificates
 from replcache.server.interceptors import CallBoundary
 from replcache.server.lock_waits import LockWaits
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
-from replcache.server.tls import GrpcCertificates, HttpCertificates, TlsFiles
+from replcache.server.tls import HttpCertificates, TlsFiles
 from replcache.server.watch_hub import WatchHub
 from replcache.tasks import Supervisor
 
@@ -43,29 +46,6 @@ SERVICES = (
     cluster_service.NAME,
     watch_service.NAME,
 )
-
-
-def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
-    """Everything that we depend on, explicitly; the reasons are at the constants."""
-    return [
-        ("grpc.max_receive_message_length", constants.MESSAGE_BYTES_MAX),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", constants.METADATA_BYTES_MAX),
-        ("grpc.absolute_max_metadata_size", constants.METADATA_BYTES_MAX),
-        ("grpc.max_concurrent_streams", config.streams_per_connection),
-        # Measured: with it, a client that opens its first 300 calls at once, before it has heard of the
-        # limit, gets 195 of them reset, without details. Who knows the limit and passes it is cut off all
-        # the same.
-        ("grpc.http.overload_protection", 0),
-        ("grpc.server_handshake_timeout_ms", int(constants.GRPC_HANDSHAKE_TIMEOUT_S * 1000)),
-        ("grpc.max_connection_idle_ms", int(constants.GRPC_CONNECTION_IDLE_S * 1000)),
-        ("grpc.keepalive_time_ms", int(constants.GRPC_KEEPALIVE_S * 1000)),
-        ("grpc.keepalive_timeout_ms", int(constants.GRPC_KEEPALIVE_TIMEOUT_S * 1000)),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", int(constants.GRPC_KEEPALIVE_MIN_S * 1000)),
-        # Two processes on one port would split the clients between two nodes without anybody noticing.
-        ("grpc.so_reuseport", 0),
-    ]
 
 
 class Server:
@@ -99,7 +79,9 @@ class Server:
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
         self._http = HttpPort(port, metrics, self._stopping, actions=actions)
+        # One of the two has the gRPC port, once it is open.
         self._grpc: grpc.aio.Server | None = None
+        self._gateways: GatewayPort | None = None
         self.grpc_address = ""
         self.http_address = ""
 
@@ -121,19 +103,24 @@ class Server:
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
         self._watches.start()
-        server = self._grpc = grpc.aio.server(options=grpc_options(config))
-        self._add_services(server, started_at)
-        tls = _tls_files(config)
-        self.grpc_address = _listen(server, config.grpc_listen, tls)
+        registry = self._services(started_at)
+        tls = tls_files(config)
         await self._health.update()
-        await server.start()
+        if config.gateways:
+            self._gateways = GatewayPort(config, registry, self._boundary.writing, clock, self._supervisor)
+            self.grpc_address = await self._gateways.start()
+        else:
+            server = self._grpc = grpc.aio.server(options=grpc_options(config))
+            server.add_generic_rpc_handlers(registry.generic_handlers())
+            self.grpc_address = listen(server, config.grpc_listen, tls)
+            await server.start()
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
         if config.http_listen:
             await self._start_http(config.http_listen, tls if config.http_tls else None)
         _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
 
-    def _add_services(self, server: grpc.aio.Server, started_at: float) -> None:
+    def _services(self, started_at: float) -> Registry:
         backend = Backend(self._port, self._clock, self.metrics, self._config.proposals_in_flight)
         accesses = Accesses(backend)
         accesses.start(self._supervisor)
@@ -146,19 +133,24 @@ class Server:
         session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
         cluster = cluster_service.ClusterService(backend, started_at)
         watch = watch_service.WatchService(backend, reader, self._watches, boundary)
-        server.add_generic_rpc_handlers(
+        registry = Registry()
+        for name, handlers in (
             (
-                boundary.service(cache_service.NAME, cache.methods(), {"Pipeline": pipeline.handler()}),
-                boundary.service(lock_service.NAME, lock.methods()),
-                boundary.service(session_service.NAME, session.methods()),
-                boundary.service(cluster_service.NAME, cluster.methods()),
-                boundary.service(watch_service.NAME, (), {"Watch": watch.handler()}),
-            )
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+                cache_service.NAME,
+                boundary.methods(cache_service.NAME, cache.methods(), {"Pipeline": pipeline.handler()}),
+            ),
+            (lock_service.NAME, boundary.methods(lock_service.NAME, lock.methods())),
+            (session_service.NAME, boundary.methods(session_service.NAME, session.methods())),
+            (cluster_service.NAME, boundary.methods(cluster_service.NAME, cluster.methods())),
+            (watch_service.NAME, {"Watch": watch.handler()}),
+        ):
+            registry.add_registered_method_handlers(name, handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, registry)
         if self._config.reflection:
             names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-            reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+            servicer = reflection.aio.ReflectionServicer((*names, reflection.SERVICE_NAME))
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registry)
+        return registry
 
     async def _start_http(self, address: str, tls: TlsFiles | None) -> None:
         context = None
@@ -201,21 +193,23 @@ class Server:
         self._waits.stop()
         self._watches.stop()
         if self._grpc is not None:
-            await self._drain(self._grpc, grace_s)
+            await self._drain(self._grpc.stop, grace_s)
+        if self._gateways is not None:
+            await self._drain(self._gateways.stop, grace_s)
         self._port.remove_applied_listener(self._waits.on_applied)
         await self._http.close()
         await self._supervisor.close(short_timeout_s=grace_s)
         _log.info("stopped", node=self._config.name)
 
-    async def _drain(self, server: grpc.aio.Server, grace_s: float) -> None:
-        """server.stop() alone waits for every stream, also for somebody's health watch; so when all of our
+    async def _drain(self, stop: Callable[[float], Coroutine[Any, Any, None]], grace_s: float) -> None:
+        """stop() alone waits for every stream, also for somebody's health watch; so when all of our
         own calls are done, the grace ends early."""
         async with asyncio.TaskGroup() as group:
-            full = group.create_task(server.stop(grace_s))
+            full = group.create_task(stop(grace_s))
             idle = group.create_task(self._boundary.idle.wait())
             await asyncio.wait((full, idle), return_when=asyncio.FIRST_COMPLETED)
             if not full.done():
-                await server.stop(constants.STOP_STREAM_LINGER_S)
+                await stop(constants.STOP_STREAM_LINGER_S)
             idle.cancel()
 
     async def _give_leadership_away(self) -> None:
@@ -235,23 +229,3 @@ class Server:
     def _fail(self, reason: str) -> None:
         if not self.failed.done():
             self.failed.set_result(reason)
-
-
-def _tls_files(config: ServerConfig) -> TlsFiles | None:
-    if config.tls_cert is None:
-        return None
-    assert config.tls_key is not None
-    client_ca = config.tls_client_ca if config.client_auth == "require" else None
-    return TlsFiles(config.tls_cert, config.tls_key, client_ca)
-
-
-def _listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> str:
-    """Returns the address with the real port."""
-    open_port: Callable[[str], int] = server.add_insecure_port
-    if tls is not None:
-        open_port = partial(server.add_secure_port, server_credentials=GrpcCertificates(tls).credentials())
-    try:
-        number = open_port(address)
-    except RuntimeError as err:
-        raise ConfigError(f"grpc_listen = {address}: can't listen there ({err})") from err
-    return f"{address.rpartition(':')[0]}:{number}"

@@ -393,7 +393,6 @@ class Store:
         self.size_bytes = size
         for due_ms, key in timed:
             self.timers.add(due_ms, key)
-        self.backlog = any(due_ms <= self._turn.clock_ms for due_ms, _ in timed)
 
     def check_invariants(self) -> None:
         size = timed = tagged = 0

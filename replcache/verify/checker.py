@@ -17,8 +17,8 @@ from replcache.verify.models.base import Model
 from replcache.verify.search import Found, Partial, Search
 
 TIME_BUDGET_S: Final = 60.0
-# About 300 bytes each: a search must not eat the machine that it runs on.
-CONFIGURATIONS_MAX: Final = 5_000_000
+# Up to half a kilobyte each: a search must not eat the machine that it runs on.
+CONFIGURATIONS_MAX: Final = 1_500_000
 _FIRST_SLICE_S: Final = 0.5
 
 

@@ -1,6 +1,6 @@
 """Fuzzes for a while: `make fuzz MINUTES=n`. Each pass has a fresh seed; the first failure ends the run.
 
-    python -m tests.fuzz.run [--minutes 5] [--factor 10] [--seed N] [pytest arguments]
+    python -m tests.fuzz.run [--minutes 5] [--factor 4] [--seed N] [pytest arguments]
 
 A failure prints the pass's seed and Hypothesis's @reproduce_failure line; either brings it back.
 """
@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument(
-        "--factor", type=int, default=10, help="examples, as a multiple of those of make test"
+        "--factor", type=int, default=4, help="examples, as a multiple of those of make test"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     args, rest = parser.parse_known_args()

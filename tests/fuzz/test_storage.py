@@ -23,6 +23,7 @@ from tests.helpers.sim_disk import SimDisk
 
 DATA = "/data"
 MEMBERS = (Member("n1", "127.0.0.1:1", "127.0.0.1:2", 7),)
+BOOTSTRAP = encode_configuration(MEMBERS)
 SEGMENT_BYTES = 2048
 SNAPSHOT_INDEX = 40
 LAST_INDEX = 60
@@ -55,6 +56,7 @@ def made() -> tuple[SimDisk, list[tuple[int, int, int, bytes]], StateMachine]:
     """(disk, all log entries, state at the snapshot)."""
     disk = SimDisk()
     storage = opened(disk)
+    storage.identity.set_bootstrap(BOOTSTRAP)
     machine = StateMachine()
     entries = [(number, 1 + number // 20, 0, payload(number)) for number in range(1, LAST_INDEX + 1)]
     for entry in entries:
@@ -65,9 +67,7 @@ def made() -> tuple[SimDisk, list[tuple[int, int, int, bytes]], StateMachine]:
             machine.apply(entry[0], entry[3])
         if entry[0] == SNAPSHOT_INDEX:
             view = machine.begin_snapshot()
-            writer = storage.snapshots.writer(
-                SNAPSHOT_INDEX, entry[1], encode_configuration(MEMBERS), view.chunks()
-            )
+            writer = storage.snapshots.writer(SNAPSHOT_INDEX, entry[1], BOOTSTRAP, view.chunks())
             assert writer.run() is not None
     storage.wal.compact_to(SNAPSHOT_INDEX - 5)
     storage.wal.sync()
@@ -79,7 +79,7 @@ def made() -> tuple[SimDisk, list[tuple[int, int, int, bytes]], StateMachine]:
 DISK, ENTRIES, MACHINE = made()
 DIGEST = MACHINE.digest()
 FILES = [path for path in DISK.files() if path.startswith(DATA) and not path.endswith("lock")]
-INCARNATION = opened(DISK.clone()).identity.incarnation
+IDENTITY = opened(DISK.clone()).identity
 
 
 def check(disk: SimDisk) -> None:
@@ -93,7 +93,9 @@ def check(disk: SimDisk) -> None:
         assert DATA in refusal, "a refusal says which file it is about"
         return
     try:
-        assert storage.identity.incarnation == INCARNATION
+        identity = storage.identity
+        assert (identity.incarnation, identity.boot) == (IDENTITY.incarnation, IDENTITY.boot)
+        assert identity.bootstrap == BOOTSTRAP
         assert storage.applied_index == SNAPSHOT_INDEX
         assert storage.machine.digest() == DIGEST
         wal = storage.wal
@@ -113,7 +115,7 @@ def test_the_directory_has_all_kinds_of_files() -> None:
     check(DISK.clone())
 
 
-@fuzz(250)
+@fuzz(600)
 @given(st.sampled_from(FILES), st.data())
 def test_one_damaged_file(path: str, data: st.DataObject) -> None:
     disk = DISK.clone()

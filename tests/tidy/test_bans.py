@@ -11,6 +11,7 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/tasks.py",
     "replcache/raft/apply.py",
     "replcache/server/interceptors.py",
+    "replcache/server/gateway_calls.py",
     "replcache/client/bridge.py",
 )
 # Tests wait for conditions (tests/helpers/wait.py); only helpers may pause.

@@ -45,9 +45,6 @@ def judge_entry(folder: Path, entry: dict[str, object]) -> Judgement:
         return judge(path, form, "multi-register", options={"initial": {"x": 0, "y": 0}})
     if model.startswith("list-append"):
         return judge(path, form, "list-append", options={"realtime": "serializable" not in model})
-    if model.startswith("rw-register"):
-        # As Elle does: a value that nobody wrote may be older than the history.
-        return judge(path, form, "rw-register", options={"all_writes_recorded": False})
     return judge(path, form, model.split(" ", maxsplit=1)[0])
 
 
