@@ -68,7 +68,7 @@ PYTEST = $(PY) -m pytest -q $(PYTEST_FLAGS)
 test: test-fast test-simulation test-processes ## all tests (under 12 minutes)
 
 test-fast: $(DEVELOPMENT) ## unit, property, contract and tidy tests
-	PYTHONASYNCIODEBUG=1 $(PYTEST) $(STAGE_FAST)
+	PYTHONASYNCIODEBUG=1 PYTHONHASHSEED=0 $(PYTEST) -n 2 --dist loadfile $(STAGE_FAST)
 
 test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 	$(if $(STAGE_SIMULATION),PYTHONHASHSEED=0 $(PYTEST) $(STAGE_SIMULATION))
@@ -83,6 +83,7 @@ DURATION ?= 60
 SEEDS ?= 1000
 ROUNDS ?= 3
 KILLS ?= 30
+BENCH_DIR ?= .bench
 HOURS ?= 1
 MINUTES ?= 5
 
@@ -98,10 +99,16 @@ fuzz: $(DEVELOPMENT) ## damaged frames, files, requests and configuration with f
 simulate: $(DEVELOPMENT) ## whole clusters on virtual time (SEEDS=n)
 	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
 
-bench: $(DEVELOPMENT) ## beside etcd and Redis in one run (ROUNDS=n); installs them on Debian when missing
+bench: $(DEVELOPMENT) ## beside etcd and Redis in one run (ROUNDS=n), plots in .bench/; installs them on Debian when missing
 	@scripts/install_rivals.sh
 	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
-	PYTHONPATH=. $(PY) -m benchmarks.versus --rounds $(ROUNDS) $(ARGS)
+	PYTHONPATH=. $(PY) -m benchmarks.versus --rounds $(ROUNDS) --json $(BENCH_DIR)/versus.json $(ARGS)
+	PYTHONPATH=. $(PY) -m benchmarks.plots $(BENCH_DIR)/versus.json $(BENCH_DIR)
+
+bench-unary: $(DEVELOPMENT) ## single gRPC calls from h2load: CPU a call, with and without gateways, beside etcd
+	@scripts/install_rivals.sh h2load
+	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[bench]')
+	PYTHONPATH=. $(PY) -m benchmarks.unary --rounds $(ROUNDS) $(ARGS)
 
 bench-failover: $(DEVELOPMENT) ## kill -9 of leaders under load: gap and lost writes, beside etcd and Sentinel (KILLS=n)
 	@scripts/install_rivals.sh

@@ -6,6 +6,8 @@ set -euo pipefail
 missing=()
 command -v etcd >/dev/null || missing+=(etcd-server)
 command -v redis-server >/dev/null || missing+=(redis-server)
+# Only for those who ask for it by argument.
+[ "${1:-}" = h2load ] && ! command -v h2load >/dev/null && missing+=(nghttp2-client)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

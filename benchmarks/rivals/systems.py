@@ -37,6 +37,7 @@ class Store(Protocol):
 
 class System(Protocol):
     name: str
+    nodes: int
 
     def running(self) -> contextlib.AbstractContextManager[Any]:
         """Starts the servers; the value goes to `connect`."""
@@ -52,14 +53,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def processes(commands: list[list[str]], directory: Path) -> Iterator[None]:
-    """Runs the commands with output to files, and ends them by pid."""
-    running = []
+def processes(commands: list[list[str]], directory: Path) -> Iterator[list[int]]:
+    """Runs the commands with output to files, and ends them by pid; the value is their pids."""
+    running: list[subprocess.Popen[bytes]] = []
     try:
         for number, command in enumerate(commands):
             with (directory / f"{number}.log").open("wb") as log:
                 running.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
-        yield
+        yield [process.pid for process in running]
     finally:
         for process in running:
             process.terminate()
@@ -98,19 +99,20 @@ class _ReplcacheStore:
 
 
 class Replcache:
-    """Three nodes, fdatasync on each, linearizable unless `read` says otherwise."""
+    """Three nodes by default, fdatasync on each, linearizable unless `read` says otherwise."""
 
     name = "replcache"
 
-    def __init__(self, read: str = "") -> None:
+    def __init__(self, read: str = "", nodes: int = 3) -> None:
         self._read = read
+        self.nodes = nodes
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
         from replcache.client import Client
 
         with temporary_directory() as directory:
-            cluster = LocalCluster(directory / "cluster", 3, free_ports(3, random.Random()))
+            cluster = LocalCluster(directory / "cluster", self.nodes, free_ports(self.nodes, random.Random()))
             cluster.prepare()
             cluster.start()
             try:
@@ -165,14 +167,17 @@ class _EtcdStore:
 
 
 class Etcd:
-    """Three nodes with default settings; the client speaks to the leader, so that nothing is forwarded."""
+    """Three nodes unless told otherwise; the client speaks to the leader, so that nothing is forwarded."""
 
     name = "etcd"
 
+    def __init__(self, nodes: int = 3) -> None:
+        self.nodes = nodes
+
     @contextlib.contextmanager
     def running(self) -> Iterator[list[str]]:
-        clients = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
-        peers = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
+        clients = [f"http://127.0.0.1:{free_port()}" for _ in range(self.nodes)]
+        peers = [f"http://127.0.0.1:{free_port()}" for _ in range(self.nodes)]
         members = ",".join(f"e{i}={peer}" for i, peer in enumerate(peers))
         with temporary_directory() as directory:
             commands = [
@@ -183,7 +188,7 @@ class Etcd:
                     *("--initial-cluster", members, "--initial-cluster-state", "new"),
                     *("--logger", "zap", "--log-level", "error"),
                 ]
-                for i in range(3)
+                for i in range(self.nodes)
             ]
             with processes(commands, directory):
                 yield [client.removeprefix("http://") for client in clients]
@@ -223,6 +228,7 @@ class Redis:
     """One node, no persistence, no replica: the fastest that it can be."""
 
     name = "redis"
+    nodes = 1
 
     @contextlib.contextmanager
     def running(self) -> Iterator[int]:

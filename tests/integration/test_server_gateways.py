@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from replcache.client import Client
 from replcache.pb.v1 import cache_pb2 as pb
-from replcache.pb.v1 import cache_pb2_grpc, watch_pb2, watch_pb2_grpc
+from replcache.pb.v1 import cache_pb2_grpc, lock_pb2, lock_pb2_grpc, watch_pb2, watch_pb2_grpc
 from tests.helpers.serving import wire_error
 from tests.helpers.wait import scaled, wait_until
 from tests.integration.test_server_process import address, node, stderr
@@ -110,6 +111,51 @@ def test_plain_grpc_calls_get_the_core_s_answers(tmp_path: Path) -> None:
         assert "replcache.v1.Cache" in {s.name for s in listed.list_services_response.service}
 
 
+def metric(tmp_path: Path, name: str) -> float:
+    page = events(tmp_path, "serving")[-1]["http"]
+    with urllib.request.urlopen(f"http://{page}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return float(next(line for line in lines if line.startswith(f"replcache_{name} ")).split()[1])
+
+
+def test_call_that_the_client_cancels_ends_in_the_core_too(tmp_path: Path) -> None:
+    """A stream, and a wait for a lock: whoever is next must not wait for somebody who is gone."""
+    with gateways(tmp_path), grpc.insecure_channel(address(tmp_path)) as channel:
+        stub = cache_pb2_grpc.CacheStub(channel)  # type: ignore[no-untyped-call]
+        never = threading.Event()
+
+        def batches() -> Iterator[pb.BatchRequest]:
+            yield pb.BatchRequest(id=1)
+            never.wait()
+
+        stream = stub.Pipeline(batches())
+        assert next(stream).id == 1
+        assert metric(tmp_path, "pipeline_streams") == 1
+        stream.cancel()
+        never.set()
+        wait_until(lambda: metric(tmp_path, "pipeline_streams") == 0, 10, "the core's stream ended")
+
+        locks = lock_pb2_grpc.LockStub(channel)  # type: ignore[no-untyped-call]
+
+        def acquire(owner: bytes, wait_s: int) -> lock_pb2.AcquireRequest:
+            request = lock_pb2.AcquireRequest(name="l", owner=owner)
+            request.ttl.FromSeconds(60)
+            request.wait.FromSeconds(wait_s)
+            return request
+
+        held = locks.Acquire(acquire(b"first", 0), timeout=scaled(10))
+        assert held.token
+        waiting = locks.Acquire.future(acquire(b"second", 60), timeout=60)
+        describe = lock_pb2.DescribeRequest(name="l")
+        wait_until(lambda: _waiters(locks.Describe(describe)) == 1, 10, "second waits")
+        waiting.cancel()
+        wait_until(lambda: _waiters(locks.Describe(describe)) == 0, 10, "second is forgotten")
+
+
+def _waiters(answer: lock_pb2.DescribeResponse) -> int:
+    return sum(len(lock.waiters) for lock in answer.locks)
+
+
 def test_killed_gateways_come_back_and_nothing_executes_twice(tmp_path: Path) -> None:
     with gateways(tmp_path), Client(address(tmp_path), timeout=scaled(20)) as client:
         client.set("warm", b"")
@@ -156,10 +202,10 @@ def test_write_whose_core_died_may_have_executed(tmp_path: Path) -> None:
         stub = cache_pb2_grpc.CacheStub(channel)  # type: ignore[no-untyped-call]
         stub.Set(pb.SetRequest(key=b"k"), timeout=scaled(10))
         process.send_signal(signal.SIGSTOP)
-        write = stub.Set.future(pb.SetRequest(key=b"k"), timeout=scaled(30))
-        read = stub.Get.future(pb.GetRequest(key=b"k"), timeout=scaled(30))
         pids = gateway_pids(tmp_path)
         before = [_cpu_ticks(pid) for pid in pids]
+        write = stub.Set.future(pb.SetRequest(key=b"k"), timeout=scaled(30))
+        read = stub.Get.future(pb.GetRequest(key=b"k"), timeout=scaled(30))
         wait_until(lambda: [_cpu_ticks(pid) for pid in pids] != before, 10, "a gateway works")
         with pytest.raises(grpc.FutureTimeoutError):
             write.result(timeout=0.5)
