@@ -68,7 +68,7 @@ PYTEST = $(PY) -m pytest -q $(PYTEST_FLAGS)
 test: test-fast test-simulation test-processes ## all tests (under 12 minutes)
 
 test-fast: $(DEVELOPMENT) ## unit, property, contract and tidy tests
-	PYTHONASYNCIODEBUG=1 $(PYTEST) $(STAGE_FAST)
+	PYTHONASYNCIODEBUG=1 PYTHONHASHSEED=0 $(PYTEST) -n 2 --dist loadfile $(STAGE_FAST)
 
 test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 	$(if $(STAGE_SIMULATION),PYTHONHASHSEED=0 $(PYTEST) $(STAGE_SIMULATION))

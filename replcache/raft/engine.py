@@ -127,10 +127,7 @@ class Engine(LibraryFrame):
         self.voted_for = wal.voted_for
         self.commit_index = applied_index
         self.applied_index = applied_index
-        for index in range(applied_index + 1, wal.last_index + 1):
-            _, _, kind, payload = wal.entry(index)
-            if kind == ENTRY_MEMBERSHIP:
-                self.configurations.append(index, decode_configuration(payload))
+        self.configurations.read_log(wal)
         self._sync_library_nodes()
         self.set_election_deadline()
 

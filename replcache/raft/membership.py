@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from replcache.errors import InvalidRequest, Refused
 from replcache.pb.internal import log_pb2
+from replcache.raft.messages import ENTRY_MEMBERSHIP
 from replcache.raft.port import Member
+from replcache.raft.wal import Wal
 from replcache.statemachine.invariants import UnknownFormat
 
 CONFIGURATION_VERSION = 1
@@ -65,6 +67,13 @@ class Configurations:
             if at <= index:
                 return members
         raise AssertionError(f"no configuration at index {index}; oldest is {self._history[0][0]}")
+
+    def read_log(self, wal: Wal) -> None:
+        """At start: the configurations in the log behind the first one, committed or not."""
+        for index in range(self.current_index + 1, wal.last_index + 1):
+            _, _, kind, payload = wal.entry(index)
+            if kind == ENTRY_MEMBERSHIP:
+                self.append(index, decode_configuration(payload))
 
     def append(self, index: int, members: Configuration) -> None:
         assert index > self.current_index, (index, self.current_index)

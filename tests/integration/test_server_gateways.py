@@ -202,10 +202,10 @@ def test_write_whose_core_died_may_have_executed(tmp_path: Path) -> None:
         stub = cache_pb2_grpc.CacheStub(channel)  # type: ignore[no-untyped-call]
         stub.Set(pb.SetRequest(key=b"k"), timeout=scaled(10))
         process.send_signal(signal.SIGSTOP)
-        write = stub.Set.future(pb.SetRequest(key=b"k"), timeout=scaled(30))
-        read = stub.Get.future(pb.GetRequest(key=b"k"), timeout=scaled(30))
         pids = gateway_pids(tmp_path)
         before = [_cpu_ticks(pid) for pid in pids]
+        write = stub.Set.future(pb.SetRequest(key=b"k"), timeout=scaled(30))
+        read = stub.Get.future(pb.GetRequest(key=b"k"), timeout=scaled(30))
         wait_until(lambda: [_cpu_ticks(pid) for pid in pids] != before, 10, "a gateway works")
         with pytest.raises(grpc.FutureTimeoutError):
             write.result(timeout=0.5)

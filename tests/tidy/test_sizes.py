@@ -8,8 +8,8 @@ FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 # file -> lines; file:function -> lines. Lower a number when it shrinks, never raise one.
-LONGER_FILES: dict[str, int] = {"replcache/raft/engine.py": 516}
-LONGER_FUNCTIONS: dict[str, int] = {"replcache/raft/engine.py:__init__": 71}
+LONGER_FILES: dict[str, int] = {"replcache/raft/engine.py": 514}
+LONGER_FUNCTIONS: dict[str, int] = {}
 
 
 def test_files_are_not_longer_than_the_limit() -> None:
