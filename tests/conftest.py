@@ -7,10 +7,16 @@ one command that repeats the run.
 
 import os
 import random
+import signal
 
 import pytest
 
 SEED_VARIABLE = "REPLCACHE_TEST_SEED"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell without job control: Ctrl-C would be ignored here and in every
+    # child, and what is to be tested about it could not be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

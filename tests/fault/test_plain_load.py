@@ -10,6 +10,7 @@ import pytest
 
 from replcache.client import Client
 from tests.helpers.process_cluster import ProcessCluster
+from tests.helpers.wait import wait_until
 
 SECONDS = 60
 CALLERS = 16
@@ -37,7 +38,7 @@ def test_under_plain_load_no_matching_entry_is_ever_deleted(cluster: ProcessClus
         for thread in threads:
             thread.join()
         assert cluster.leader(client) == leader
-        hashes = {client.hash(name).digest for name in cluster.names}
+        hashes = wait_until(lambda: hashes_at_one_index(client, cluster), 20, "all nodes at one index")
     assert min(counts) > 100, counts
     assert len(hashes) == 1
     for name in cluster.names:
@@ -46,6 +47,12 @@ def test_under_plain_load_no_matching_entry_is_ever_deleted(cluster: ProcessClus
         assert sample(metrics, "entries_deleted_matching") == 0
         assert sample(metrics, "entries_deleted_conflicting") == 0
     print(f"{sum(counts)} writes in {SECONDS} s")
+
+
+def hashes_at_one_index(client: Client, cluster: ProcessCluster) -> set[bytes]:
+    """Digests of all nodes; empty while one has not applied yet what another has."""
+    seen = [client.hash(name) for name in cluster.names]
+    return {one.digest for one in seen} if len({one.applied_index for one in seen}) == 1 else set()
 
 
 def sample(metrics: dict[str, float], name: str) -> float:

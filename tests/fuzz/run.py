@@ -17,9 +17,7 @@ from pathlib import Path
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument(
-        "--factor", type=int, default=4, help="examples, as a multiple of those of make test"
-    )
+    parser.add_argument("--factor", type=int, default=4, help="examples, as a multiple of those of make test")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     args, rest = parser.parse_known_args()
     end = time.monotonic() + args.minutes * 60

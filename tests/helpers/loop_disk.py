@@ -10,7 +10,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.helpers.wait import scaled
+from tests.helpers.wait import scaled, wait_until
 
 FS_IOC_SHUTDOWN = 0x8004587D
 SHUTDOWN_NOLOGFLUSH = 2
@@ -39,8 +39,12 @@ class LoopDisk:
 
     def unmount(self) -> None:
         if self.is_mounted:
-            run("umount", str(self.mount_point))
+            # A process that was killed a moment ago can still be busy closing its files.
+            wait_until(self._try_unmount, 20, f"{self.mount_point} is no longer in use")
             self.is_mounted = False
+
+    def _try_unmount(self) -> bool:
+        return subprocess.run(["umount", str(self.mount_point)], check=False).returncode == 0
 
     def cut_power(self) -> None:
         descriptor = os.open(self.mount_point, os.O_RDONLY)

@@ -9,6 +9,7 @@ when it has done its work.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import sys
@@ -37,6 +38,13 @@ class Storage:
     def __init__(self, directory: str, sync: bool = True) -> None:
         disk = OsDisk()
         self.identity = Identity.open(disk, directory, CLUSTER, "n1", random.Random())
+        with contextlib.ExitStack() as undo:
+            # What can't be opened must not keep its file system busy.
+            undo.callback(self.identity.close)
+            self._open(disk, directory, sync, undo)
+            undo.pop_all()
+
+    def _open(self, disk: OsDisk, directory: str, sync: bool, undo: contextlib.ExitStack) -> None:
         self.snapshots = SnapshotStore.open(disk, f"{directory}/snapshots", CLUSTER)
         self.wal = Wal.open(
             disk,
@@ -45,6 +53,7 @@ class Storage:
             segment_bytes=SEGMENT_BYTES,
             sync=sync,
         )
+        undo.callback(self.wal.close)
         newest = self.snapshots.latest()
         self.snapshot_index = newest.index if newest else 0
         if newest is not None:

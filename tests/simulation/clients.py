@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 TRY_TIMEOUT_S = 0.8
 CALL_TIMEOUT_S = 2.5
-SESSION_TTL_MS = 60_000
 
 
 class Client:
@@ -134,7 +133,7 @@ class _Try:
         self._is_opening = True
         self._to_node(
             lambda process, done: process.propose(
-                Command(ops=(SessionOpen(SESSION_TTL_MS),)), TRY_TIMEOUT_S, done
+                Command(ops=(SessionOpen(self.world.options.session_ttl_ms),)), TRY_TIMEOUT_S, done
             )
         )
 

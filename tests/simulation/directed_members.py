@@ -123,7 +123,45 @@ def removal_without_quorum() -> None:
     stage.finish()
 
 
+def lost_disk() -> None:
+    """A member that lost its disk is taken in again, and counts for nothing that it had before."""
+    stage = Stage(3)
+    stage.elect("n1")
+    for number in range(10):
+        stage.write("n1", b"k%d" % number)
+        stage.run(0.02)
+    stage.world.nodes["n3"].wipe()
+    stage.restart("n3")
+    engine = stage["n3"].engine
+    stage.run_while(lambda: "n3" not in engine.configurations.voters, 8.0, "the lost member votes again")
+    stage.write("n1", b"after")
+    stage.run(0.3)
+    stage.finish()
+
+
+def vote_from_an_empty_disk() -> None:
+    """H8: n2 held a write with n1 and lost its disk. It can't make n3, which lacks the write, the leader."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.hold_between("3", "12")
+    stage.write("n1", b"kept")
+    stage.run(0.2)
+    stage.world.nodes["n2"].wipe()
+    stage.crash("n1")
+    stage.release_all()
+    stage.restart("n2")
+    stage.run(0.2)
+    for _ in range(3):
+        stage.campaign("n3")
+        stage.run(0.3)
+    stage.restart("n1")
+    stage.finish()
+
+
 SCRIPTS = {
+    "lost disk": lost_disk,
+    "vote from an empty disk": vote_from_an_empty_disk,
     "two changes": two_changes,
     "cut configuration": cut_configuration,
     "configuration in a snapshot": configuration_in_a_snapshot,

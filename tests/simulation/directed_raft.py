@@ -240,6 +240,35 @@ def vote_forgotten() -> None:
     stage.finish()
 
 
+def divergent_tail() -> None:
+    """H3: an Append that verifies one entry commits no more, whatever follows it in the log.
+
+    The first Append to the returning n1 is lost, so that a leader that starts over sends it what it has.
+    """
+    stage = Stage(3, append_bytes_max=1)
+    stage.elect("n1")
+    for number in range(2):
+        stage.write("n1", b"common%d" % number)
+        stage.run(0.05)
+    stage.run(0.2)
+    stage.hold_between("1", "23")
+    for number in range(4):
+        stage.write("n1", b"alone%d" % number)
+        stage.run(0.01)
+    stage.elect("n2")
+    for number in range(3):
+        stage.write("n2", b"kept%d" % number)
+        stage.run(0.05)
+    stage.hold("n2", "n1", Append)
+    stage.release("n1", "n2", deliver=False)
+    stage.run(0.8)
+    stage.release_all()
+    stage.run(2.0)
+    stage.crash("n1")  # what was cut off stays cut off
+    stage.restart("n1")
+    stage.finish()
+
+
 def resends() -> None:
     """Answers in another order: match and next index only ever move forward."""
     stage = Stage(3, append_bytes_max=1)
@@ -383,6 +412,7 @@ SCRIPTS = {
     "longer but older log": longer_but_older_log,
     "vote lost at a power cut": vote_lost_at_a_power_cut,
     "vote forgotten": vote_forgotten,
+    "divergent tail": divergent_tail,
     "resends": resends,
     "returning node": returning_node,
     "cut-off leader": cut_off_leader,

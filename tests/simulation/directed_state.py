@@ -347,6 +347,53 @@ def old_snapshot() -> None:
     stage.finish()
 
 
+def power_cut_after_a_snapshot() -> None:
+    """A snapshot that replaced a part of the log survives a power cut, and so does the rest of the log."""
+    stage = Stage(3, log_kept_entries=0, segment_bytes=600)
+    stage.elect("n1")
+    for round_number in range(4):
+        for number in range(6):
+            stage.write("n1", b"k%d-%d" % (round_number, number), b"x" * 100)
+            stage.run(0.02)
+        for name in ("n2", "n3"):
+            stage[name].run(stage[name].take_snapshot)
+        stage.run(0.2)
+        for number in range(round_number + 1):  # the log goes on, in the same segment or in the next
+            stage.write("n1", b"l%d-%d" % (round_number, number), b"y" * 150)
+            stage.run(0.02)
+        for name in ("n2", "n3"):
+            stage.crash(name, power=True)
+            stage.restart(name)
+        stage.run(0.2)
+    stage.finish()
+
+
+def failed_sync() -> None:
+    """fsyncgate: after a failed sync the node stops; what it had not synced is not on its disk."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    node = stage.world.nodes["n3"]
+    node.disk_was_hurt = True
+    failures = [True]
+
+    def fail_once(operation: str, path: str) -> None:
+        if operation == "fdatasync" and failures:
+            failures.clear()
+            raise OSError(5, "simulated I/O error", path)
+
+    node.disk.fault = fail_once
+    stage.write("n1", b"k")
+    stage.run(0.1)
+    stage.write("n1", b"l")
+    stage.run(0.3)
+    node.disk.fault = None
+    if node.process is not None:
+        stage.crash("n3", power=True)
+    stage.restart("n3")
+    stage.finish()
+
+
 # --- damaged files ---------------------------------------------------------------------------------------
 
 
@@ -424,6 +471,8 @@ SCRIPTS = {
     "snapshot during install": snapshot_during_install,
     "two snapshots in a row": two_snapshots_in_a_row,
     "old snapshot": old_snapshot,
+    "power cut after a snapshot": power_cut_after_a_snapshot,
+    "failed sync": failed_sync,
     "flipped bits": flipped_bits,
     "torn tail": torn_tail,
 }

@@ -43,6 +43,7 @@ MUTANTS = (
             "    progress.next = progress.match + 1\n    if False:",
         ),
         method(APPEND, "min(message.commit_index, verified)", "min(message.commit_index, wal.last_index)"),
+        directed="divergent tail",
     ),
     raft(
         "heartbeat commits unverified entries",
@@ -53,10 +54,11 @@ MUTANTS = (
             "min(message.commit_index, engine.wal.last_index)",
         ),
         method(
-            "replication:Leadership.broadcast_heartbeat",
+            "replication:Leadership._send_heartbeat",
             "min(progress.match, engine.commit_index)",
             "engine.commit_index",
         ),
+        directed="divergent tail",
     ),
     raft(
         "install an older snapshot",
@@ -130,6 +132,7 @@ MUTANTS = (
             "return self.peer_incarnations.get(peer) == member.incarnation",
             "return True",
         ),
+        directed="vote from an empty disk",
     ),
     raft(
         "vote twice in a term",
@@ -165,6 +168,7 @@ MUTANTS = (
             "return (last_term, last_index) >= (wal.last_term, wal.last_index)",
             "return True",
         ),
+        directed="longer but older log",
     ),
     raft(
         "commit entries of older terms",
@@ -242,6 +246,7 @@ MUTANTS = (
             "if others.get(n) != p.incarnation]",
             "if n not in others]",
         ),
+        directed="lost disk",
     ),
     raft(
         "append without looking at what is before",

@@ -6,6 +6,12 @@ LOCKS = "locks:LockTable."
 SESSIONS = "sessions:Replies."
 
 
+def restored(old: str, new: str) -> Edit:
+    """Edit of what a snapshot is loaded with."""
+    place = "replcache.statemachine.snapshot:restore_into"
+    return Edit(place, old, new, ("replcache.statemachine.machine",))
+
+
 def reads(name: str, about: str, *edits: Edit, directed: str = "") -> Mutant:
     return Mutant(name, "reads", about, edits, directed)
 
@@ -109,12 +115,12 @@ MUTANTS = (
     sessions(
         "drop sessions on a snapshot",
         "retries after it execute again or are refused",
-        state("snapshot:restore_into", "machine.replies.load(", "(lambda *_: None)("),
+        restored("machine.replies.load(", "(lambda *_: None)("),
     ),
     sessions(
         "drop the group table on a snapshot",
         "a group that was forwarded before is applied again",
-        state("snapshot:restore_into", "machine.groups.load(", "(lambda *_: None)("),
+        restored("machine.groups.load(", "(lambda *_: None)("),
     ),
     sessions(
         "execute below what was acknowledged",
@@ -167,7 +173,7 @@ MUTANTS = (
     locks(
         "drop locks on a snapshot",
         "the lock is granted twice after a transfer of state",
-        state("snapshot:restore_into", "machine.locks.load(", "(lambda *_: None)("),
+        restored("machine.locks.load(", "(lambda *_: None)("),
     ),
     locks(
         "never end a lease",
@@ -228,8 +234,7 @@ MUTANTS = (
     ttl(
         "restore an older cluster clock",
         "P6: replicas expire at different entries",
-        state(
-            "snapshot:restore_into",
+        restored(
             "machine.load_header(index, clock_ms, revision, chain)",
             "machine.load_header(index, clock_ms - 200, revision, chain)",
         ),

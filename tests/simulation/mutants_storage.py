@@ -12,6 +12,7 @@ MUTANTS = (
         "forget the fsync",
         "H27: the log is written, never synced",
         method("wal_writer:SegmentWriter._sync", "if self._options.sync:", "if False:"),
+        directed="power cut after a snapshot",
     ),
     storage(
         "forget the fsync of a new segment",
@@ -22,16 +23,19 @@ MUTANTS = (
         "forget the fsync of the log's directory",
         "a new segment's name is lost with the power",
         method("wal_writer:SegmentWriter._begin_segment", "    self._disk.fsync_dir(self._directory)\n", ""),
+        directed="power cut after a snapshot",
     ),
     storage(
         "forget the fsync of a snapshot",
         "H27: renamed before its bytes are on the disk",
         method("snapshots:SnapshotWriter._write", "        file.fdatasync()\n    finally:", "    finally:"),
+        directed="power cut after a snapshot",
     ),
     storage(
         "forget the fsync of the snapshots' directory",
         "the log is trimmed, the snapshot's name is lost",
         method("snapshots:SnapshotStore._publish", "    self._disk.fsync_dir(self._directory)\n", ""),
+        directed="power cut after a snapshot",
     ),
     storage(
         "trim the log before the snapshot is durable",
@@ -70,6 +74,7 @@ MUTANTS = (
             'return self._add((TRUNCATE, 0, index, self.last_term, b""))',
             "return self.next_lsn - 1",
         ),
+        directed="divergent tail",
     ),
     storage(
         "throw the log's tail away at start",
@@ -84,6 +89,7 @@ MUTANTS = (
             "        self._file.fdatasync()\n",
             "        try:\n            self._file.fdatasync()\n        except OSError:\n            pass\n",
         ),
+        directed="failed sync",
     ),
     storage(
         "start from the older snapshot",

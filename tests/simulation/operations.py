@@ -25,6 +25,7 @@ from replcache.statemachine.commands import (
     Update,
 )
 from replcache.statemachine.results import CommandResult, Refusal, RefusalCode
+from tests.simulation.mixed import MixedOperations
 
 # A reply that says nothing happened: the call takes no part in the history.
 FAILED = object()
@@ -97,6 +98,7 @@ class Operations:
         self._seen_versions: dict[str, int] = {}
         self._seen_values: dict[str, int] = {}
         self._locks: dict[str, LockState] = {}
+        self._mixed_operations = MixedOperations(rng, self._owner)
 
     def draw(self, kind: str) -> Call:
         number = self._rng.randrange(self._keys)
@@ -209,6 +211,10 @@ class Operations:
             call.timeout_s = self._rng.choice([0.02, 0.06, 0.2, 0.8])
             calls.append(call)
         return calls
+
+    def _mixed(self, _number: int) -> Call:
+        """Anything that the state machine can do."""
+        return Call("mixed", [], self._mixed_operations.draw(), atomic=self._rng.random() < 0.2)
 
     def _increment(self, number: int) -> Call:
         key, delta = f"c{number}", self._rng.choice([1, 2, 3, 10])

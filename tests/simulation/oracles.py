@@ -39,14 +39,14 @@ class Violation(Exception):
 class _Seen:
     """What was last seen of one process (one life)."""
 
-    __slots__ = ("applied", "base", "commit", "is_leader", "machine", "revision", "term")
+    __slots__ = ("applied", "clock_ms", "commit", "is_leader", "machine", "revision", "term")
 
     def __init__(self, process: "Process") -> None:
         engine = process.engine
         self.term = engine.term
         self.commit = engine.commit_index
         self.applied = engine.applied_index
-        self.base = process.storage.wal.base_index
+        self.clock_ms = engine.machine.clock_ms
         self.is_leader = False
         self.machine = engine.machine
         self.revision = engine.machine.revision
@@ -233,6 +233,12 @@ class Oracles:
                 "state goes back",
                 f"{process.name}: revision {seen.revision} -> {engine.machine.revision}",
             )
+        if engine.machine.clock_ms < seen.clock_ms:
+            self._fail(
+                "cluster clock goes back",
+                f"{process.name}: {seen.clock_ms} -> {engine.machine.clock_ms} ms",
+            )
+        seen.clock_ms = engine.machine.clock_ms
         if engine.machine is not seen.machine:
             self._compare_digest(process)
         seen.applied, seen.machine = engine.applied_index, engine.machine

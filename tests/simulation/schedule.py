@@ -73,6 +73,7 @@ class Options:
     # Inputs that arrive within this time are handled in one turn of a node's event loop.
     turn_s: float = 0.0
     clients: int = 3
+    session_ttl_ms: int = 60_000
     operation_every_s: float = 0.12
     # Weight of each kind of client operation.
     operations: dict[str, int] = field(default_factory=lambda: {"set": 1, "get": 1})
@@ -143,6 +144,7 @@ OPERATION_KINDS = (
     "batch",
     "delete",
     "burst",
+    "mixed",
 )
 
 
@@ -174,6 +176,7 @@ def draw_options(rng: random.Random) -> Options:
         probe_s=rng.choice([0.1, 0.4, 0.4, 1.0]),
         turn_s=rng.choice([0.0, 0.0002, 0.0002, 0.001]),
         clients=rng.choice([2, 3, 3, 4]),
+        session_ttl_ms=rng.choice([1000, 3000, 60_000, 60_000]),
         operation_every_s=rng.choice([0.08, 0.12, 0.2]),
         operations={kind: rng.choice([1, 2, 5]) for kind in kinds},
         keys=rng.choice([1, 2, 3, 5]),

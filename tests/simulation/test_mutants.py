@@ -15,7 +15,7 @@ from tests.simulation.world import play
 
 CATCHES = {entry["name"]: Catch(**entry) for entry in json.loads(TABLE.read_text())}
 # Schedules to try when the stored one fails.
-SEEDS_MAX = 40
+SEEDS_MAX = 100
 
 
 def test_there_are_enough_mutants_of_each_kind() -> None:

@@ -303,8 +303,9 @@ class World:
 
     def _let_expire(self) -> None:
         """Longer than any ttl, with nobody writing: what is due must go by itself."""
-        if {"ttl", "lock"} & set(self.options.operations):
-            self.run_until(self.now + LONGEST_TTL_MS / 1000 * 1.25 + 1.0)
+        if {"ttl", "lock", "mixed"} & set(self.options.operations):
+            # A place in a queue, then the lock; on a slow clock.
+            self.run_until(self.now + 2 * LONGEST_TTL_MS / 1000 * 1.15 + 0.8)
             if not self.run_until(self.now + LIVENESS_S, self._is_settled):
                 raise Violation("not settled", f"after waiting for what is due: {self.describe()}")
 
