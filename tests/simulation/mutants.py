@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from tests.simulation import mutants_raft, mutants_state, mutants_storage
 from tests.simulation.directed import SCRIPTS, play_script
-from tests.simulation.planting import Mutant, planted
+from tests.simulation.planting import Mutant, StaleMutantError, planted
 from tests.simulation.schedule import draw
 from tests.simulation.world import play
 
@@ -73,8 +73,12 @@ def hunt_directed(mutant: Mutant) -> str:
 def hunt(name: str, seeds_max: int) -> Catch:
     mutant = MUTANTS[name]
     started = time.monotonic()
-    directed = hunt_directed(mutant)
-    seeds, kind = hunt_by_chance(mutant, seeds_max)
+    try:
+        directed = hunt_directed(mutant)
+        seeds, kind = hunt_by_chance(mutant, seeds_max)
+    except StaleMutantError as error:
+        print(f"STALE {name}: {error}", flush=True)
+        directed, seeds, kind = "", 0, ""
     return Catch(
         name, mutant.group, mutant.about, seeds, kind, directed, round(time.monotonic() - started, 1)
     )

@@ -288,7 +288,7 @@ MUTANTS = (
     raft(
         "configuration is forgotten at a restart",
         "H15: the last one in the log is not read back",
-        method("engine:Engine.__init__", "if kind == ENTRY_MEMBERSHIP:", "if False:"),
+        method("membership:Configurations.read_log", "if kind == ENTRY_MEMBERSHIP:", "if False:"),
     ),
     raft(
         "snapshot stores the newest configuration",
