@@ -185,6 +185,8 @@ class _Run:
         self.power = power
         self.value = 0
         self.down: dict[str, float] = {}
+        # The process that each write was given to: a crashed one owes no answer.
+        self.asked: dict[int, PlainNode] = {}
         # How much of what could happen in a step does happen: slow nodes and links in some runs.
         self.pace = rng.choice([0.98, 0.8, 0.5])
 
@@ -217,6 +219,7 @@ class _Run:
         self.value += 1
         write = Write(self.value, name)
         self.cluster.writes.append(write)
+        self.asked[self.value] = self.cluster.nodes[name]
         self.cluster.nodes[name].execute(_payload(self.value), callback=write.answer)  # type: ignore[attr-defined]
 
     def _read(self) -> None:
@@ -287,7 +290,8 @@ class _Run:
         wrong = [w.value for w in cluster.writes if w.reason in CERTAIN_FAILURES and w.value in every]
         if wrong:
             cluster.fail("reported as not applied, applied", f"{len(wrong)} commands: {wrong[:5]}")
-        alive = [w for w in cluster.writes[:-50] if w.answers == 0 and w.via in cluster.nodes]
+        silent = [w for w in cluster.writes[:-50] if w.answers == 0]
+        alive = [w for w in silent if cluster.nodes.get(w.via) is self.asked[w.value]]
         if alive:
             cluster.fail("callback never called", f"{len(alive)} commands")
         if cluster.errors:

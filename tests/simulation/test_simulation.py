@@ -10,9 +10,9 @@ from tests.simulation.schedule import Schedule, draw
 from tests.simulation.world import play
 
 # About two minutes on two busy cores; more on demand: make simulate SEEDS=100000.
-FIXED_SEEDS = int(os.environ.get("REPLCACHE_TEST_SCHEDULES", "60"))
+FIXED_SEEDS = int(os.environ.get("REPLCACHE_TEST_SCHEDULES", "120"))
 FRESH_SEEDS = FIXED_SEEDS // 3
-BATCH = 10
+BATCH = 20
 
 
 @pytest.mark.timeout(600)
