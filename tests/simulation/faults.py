@@ -264,9 +264,10 @@ class Faults:
     def _administer(self, action: str, member: Member) -> None:
         if self._world.is_healed:
             return
-        process = self._world.leader() or next(
-            (n.process for n in self._world.nodes.values() if n.process is not None), None
-        )
+        running = [n.process for n in self._world.nodes.values() if n.process is not None]
+        process = self._world.leader()
+        if running and (process is None or self._rng.random() < 0.4):
+            process = self._rng.choice(running)  # any node takes such a call
         if process is not None:
             self._world.trace("admin", process.name, action, member.name)
             done: Callable[[object], None] = lambda outcome: self._world.trace("admin done", action, outcome)  # noqa: E731

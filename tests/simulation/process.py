@@ -88,6 +88,7 @@ class Process:
         self.rng = rng
         self.is_gone = False
         self._ticks = 0
+        self._snapshot_looked_at = -1
         self.is_paused = False
         self._backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self._is_turn_scheduled = False
@@ -248,9 +249,13 @@ class Process:
         if self.engine.process():
             self._want_turn()
         self._start_sync()
-        self.wake_waiters()
+        if self._applied_waiters or self._revision_waiters:
+            self.wake_waiters()
         self._remember_rejoin()
-        self.snapshots.maybe_start()
+        applied = self.engine.applied_index
+        if applied != self._snapshot_looked_at:
+            self._snapshot_looked_at = applied
+            self.snapshots.maybe_start()
 
     def _tick(self) -> None:
         self._ticks += 1

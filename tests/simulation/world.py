@@ -206,15 +206,16 @@ class World:
 
     def run_until(self, end: float, stop: Callable[[], bool] | None = None) -> bool:
         """Plays events up to a time; True when `stop()` held before (looked at after each event)."""
-        heap = self._heap
+        heap, pop = self._heap, heapq.heappop
+        left = EVENTS_MAX - self.events
         while heap and heap[0][0] <= end:
-            at, _, function, arguments = heapq.heappop(heap)
-            self.now = at
+            self.now, _, function, arguments = pop(heap)
             self.events += 1
             function(*arguments)
             if stop is not None and stop():
                 return True
-            if self.events > EVENTS_MAX:
+            left -= 1
+            if left < 0:
                 raise Violation("endless", f"{EVENTS_MAX} events by {self.now:.3f} s")
         self.now = max(self.now, end)
         return False
