@@ -7,11 +7,13 @@ written for. Nodes are n1..n5; terms start at 1 with n1's election.
 from dataclasses import replace
 from typing import Any
 
+from replcache.errors import NotApplied
 from replcache.raft.messages import (
     ENTRY_NO_OP,
     Append,
     AppendReply,
     Forward,
+    ForwardRefused,
     Heartbeat,
     PreVoteReply,
     RequestVote,
@@ -403,7 +405,36 @@ def forwarded_and_lost() -> None:
     stage.finish()
 
 
+def given_up_in_company() -> None:
+    """H17: a command is not "certainly not applied" while others wait for the group that it is in."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.hold("n2", "n1", Forward)
+    impatient = stage.command("n2", Command(ops=(Increment(b"impatient", 1),)), timeout_s=0.3)
+    patient = stage.command("n2", Command(ops=(Increment(b"patient", 1),)))
+    stage.run(0.05)
+    sent = stage.held("n2", "n1")[0]
+    stage.release("n2", "n1", deliver=False)
+    stage.hold_between("2", "13")
+    engine = stage["n2"].engine
+    engine.election_deadline = engine.clock.now()  # it has lost its leader, so nothing is sent again yet
+    stage.run(0.05)
+    stage.deliver("n1", "n2", ForwardRefused(sent.sequence, sent.boot, "leadership was lost", sent.attempt))
+    stage.run(0.3)
+    stage.release_all()
+    stage.run_while(lambda: not patient, 3.0, "the other command is answered")
+    executed = stage["n2"].machine.peek(b"impatient") is not None
+    stage.expect(
+        not (executed and isinstance(impatient[0], NotApplied)),
+        "never applied",
+        f"{impatient[0]!r}, but it was executed",
+    )
+    stage.finish()
+
+
 SCRIPTS = {
+    "given up in company": given_up_in_company,
     "figure 8": figure_8,
     "stale reply": stale_reply,
     "stale match": stale_match,

@@ -274,6 +274,24 @@ def paused_leader() -> None:
     stage.finish()
 
 
+def ttl_to_the_moment() -> None:
+    """A key is there until its time has come on the cluster clock, and gone when it has."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.command("n1", Command(ops=(Set(b"short", b"v", ttl_ms=500),)))
+    stage.run(0.02)
+    begun = stage.world.now
+    while stage.world.now - begun < 0.8:
+        stage.write("n1", b"clock")  # moves the cluster clock
+        stage.run(0.02)
+        elapsed = stage.world.now - begun
+        there = [stage[name].machine.peek(b"short") is not None for name in ("n1", "n2")]
+        stage.expect(all(there) or elapsed > 0.44, "expired early", f"after {elapsed:.3f} of 0.5 s")
+        stage.expect(not any(there) or elapsed < 0.56, "expired late", f"after {elapsed:.3f} of 0.5 s")
+    stage.finish()
+
+
 # --- snapshots -------------------------------------------------------------------------------------------
 
 
@@ -468,6 +486,7 @@ SCRIPTS = {
     "late copy of an old write": late_copy_of_an_old_write,
     "retry after a snapshot": retry_after_a_snapshot,
     "paused leader": paused_leader,
+    "ttl to the moment": ttl_to_the_moment,
     "snapshot during install": snapshot_during_install,
     "two snapshots in a row": two_snapshots_in_a_row,
     "old snapshot": old_snapshot,

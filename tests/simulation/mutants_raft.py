@@ -402,6 +402,7 @@ MUTANTS = (
             "    self.unknown += 1\n",
             "    if group.is_certainly_not_appended:\n        return NoLeader('')\n    self.unknown += 1\n",
         ),
+        directed="given up in company",
     ),
     raft(
         "take the answer of an earlier life",

@@ -216,6 +216,7 @@ MUTANTS = (
             "if 0 < meta[1] <= self._turn.clock_ms:",
             "if 0 < meta[1] <= self._turn.clock_ms + 100:",
         ),
+        directed="ttl to the moment",
     ),
     ttl(
         "never expire",
