@@ -92,6 +92,26 @@ class CacheStub(object):
                 request_serializer=replcache_dot_v1_dot_cache__pb2.BatchRequest.SerializeToString,
                 response_deserializer=replcache_dot_v1_dot_cache__pb2.BatchResponse.FromString,
                 _registered_method=True)
+        self.Txn = channel.unary_unary(
+                '/replcache.v1.Cache/Txn',
+                request_serializer=replcache_dot_v1_dot_cache__pb2.TxnRequest.SerializeToString,
+                response_deserializer=replcache_dot_v1_dot_cache__pb2.TxnResponse.FromString,
+                _registered_method=True)
+        self.InvalidateTags = channel.unary_unary(
+                '/replcache.v1.Cache/InvalidateTags',
+                request_serializer=replcache_dot_v1_dot_cache__pb2.InvalidateTagsRequest.SerializeToString,
+                response_deserializer=replcache_dot_v1_dot_cache__pb2.InvalidateTagsResponse.FromString,
+                _registered_method=True)
+        self.Find = channel.unary_unary(
+                '/replcache.v1.Cache/Find',
+                request_serializer=replcache_dot_v1_dot_cache__pb2.FindRequest.SerializeToString,
+                response_deserializer=replcache_dot_v1_dot_cache__pb2.FindResponse.FromString,
+                _registered_method=True)
+        self.DeleteRange = channel.unary_unary(
+                '/replcache.v1.Cache/DeleteRange',
+                request_serializer=replcache_dot_v1_dot_cache__pb2.DeleteRangeRequest.SerializeToString,
+                response_deserializer=replcache_dot_v1_dot_cache__pb2.DeleteRangeResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServicer(object):
@@ -174,6 +194,34 @@ class CacheServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Txn(self, request, context):
+        """Compare, then or else: atomic over many keys, one log entry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InvalidateTags(self, request, context):
+        """Everything that carries one of the tags is gone at once, however much it is: one log entry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Find(self, request, context):
+        """Entries that carry all of the tags, in key order, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRange(self, request, context):
+        """Deletes the keys of a range, up to a limit in one log entry; `more` says that some are left.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -226,6 +274,26 @@ def add_CacheServicer_to_server(servicer, server):
                     servicer.Pipeline,
                     request_deserializer=replcache_dot_v1_dot_cache__pb2.BatchRequest.FromString,
                     response_serializer=replcache_dot_v1_dot_cache__pb2.BatchResponse.SerializeToString,
+            ),
+            'Txn': grpc.unary_unary_rpc_method_handler(
+                    servicer.Txn,
+                    request_deserializer=replcache_dot_v1_dot_cache__pb2.TxnRequest.FromString,
+                    response_serializer=replcache_dot_v1_dot_cache__pb2.TxnResponse.SerializeToString,
+            ),
+            'InvalidateTags': grpc.unary_unary_rpc_method_handler(
+                    servicer.InvalidateTags,
+                    request_deserializer=replcache_dot_v1_dot_cache__pb2.InvalidateTagsRequest.FromString,
+                    response_serializer=replcache_dot_v1_dot_cache__pb2.InvalidateTagsResponse.SerializeToString,
+            ),
+            'Find': grpc.unary_unary_rpc_method_handler(
+                    servicer.Find,
+                    request_deserializer=replcache_dot_v1_dot_cache__pb2.FindRequest.FromString,
+                    response_serializer=replcache_dot_v1_dot_cache__pb2.FindResponse.SerializeToString,
+            ),
+            'DeleteRange': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRange,
+                    request_deserializer=replcache_dot_v1_dot_cache__pb2.DeleteRangeRequest.FromString,
+                    response_serializer=replcache_dot_v1_dot_cache__pb2.DeleteRangeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -506,6 +574,114 @@ class Cache(object):
             '/replcache.v1.Cache/Pipeline',
             replcache_dot_v1_dot_cache__pb2.BatchRequest.SerializeToString,
             replcache_dot_v1_dot_cache__pb2.BatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Txn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replcache.v1.Cache/Txn',
+            replcache_dot_v1_dot_cache__pb2.TxnRequest.SerializeToString,
+            replcache_dot_v1_dot_cache__pb2.TxnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvalidateTags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replcache.v1.Cache/InvalidateTags',
+            replcache_dot_v1_dot_cache__pb2.InvalidateTagsRequest.SerializeToString,
+            replcache_dot_v1_dot_cache__pb2.InvalidateTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Find(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replcache.v1.Cache/Find',
+            replcache_dot_v1_dot_cache__pb2.FindRequest.SerializeToString,
+            replcache_dot_v1_dot_cache__pb2.FindResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replcache.v1.Cache/DeleteRange',
+            replcache_dot_v1_dot_cache__pb2.DeleteRangeRequest.SerializeToString,
+            replcache_dot_v1_dot_cache__pb2.DeleteRangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,35 +26,35 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from replcache.pb.v1 import common_pb2 as replcache_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17replcache/v1/lock.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"\xc3\x01\n\x0e\x41\x63quireRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x04mode\x18\x05 \x01(\x0e\x32\x16.replcache.v1.LockMode\x12\x0f\n\x07permits\x18\x06 \x01(\r\x12\x0c\n\x04note\x18\x07 \x01(\t\"}\n\x0f\x41\x63quireResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\r\n\x05token\x18\x02 \x01(\x04\x12-\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\x0cRenewRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12\r\n\x05token\x18\x03 \x01(\x04\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"l\n\rRenewResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\x0eReleaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12\r\n\x05token\x18\x03 \x01(\x04\"Q\n\x0fReleaseResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x10\n\x08released\x18\x02 \x01(\x08\"\x1f\n\x0f\x44\x65scribeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x8d\x01\n\nLockHolder\x12\r\n\x05owner\x18\x01 \x01(\x0c\x12\r\n\x05token\x18\x02 \x01(\x04\x12-\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04note\x18\x04 \x01(\t\x12$\n\x04mode\x18\x05 \x01(\x0e\x32\x16.replcache.v1.LockMode\"\x7f\n\x08LockInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x07holders\x18\x02 \x03(\x0b\x32\x18.replcache.v1.LockHolder\x12)\n\x07waiters\x18\x03 \x03(\x0b\x32\x18.replcache.v1.LockHolder\x12\x0f\n\x07permits\x18\x04 \x01(\r\"g\n\x10\x44\x65scribeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x05locks\x18\x02 \x03(\x0b\x32\x16.replcache.v1.LockInfo*T\n\x08LockMode\x12\x19\n\x15LOCK_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_MODE_EXCLUSIVE\x10\x01\x12\x14\n\x10LOCK_MODE_SHARED\x10\x02\x32\xa3\x02\n\x04Lock\x12\x46\n\x07\x41\x63quire\x12\x1c.replcache.v1.AcquireRequest\x1a\x1d.replcache.v1.AcquireResponse\x12@\n\x05Renew\x12\x1a.replcache.v1.RenewRequest\x1a\x1b.replcache.v1.RenewResponse\x12\x46\n\x07Release\x12\x1c.replcache.v1.ReleaseRequest\x1a\x1d.replcache.v1.ReleaseResponse\x12I\n\x08\x44\x65scribe\x12\x1d.replcache.v1.DescribeRequest\x1a\x1e.replcache.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17replcache/v1/lock.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"\xd5\x01\n\x0e\x41\x63quireRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x04mode\x18\x05 \x01(\x0e\x32\x16.replcache.v1.LockMode\x12\x0f\n\x07permits\x18\x06 \x01(\r\x12\x0c\n\x04note\x18\x07 \x01(\t\x12\x10\n\x08lease_id\x18\x08 \x01(\x04\"}\n\x0f\x41\x63quireResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\r\n\x05token\x18\x02 \x01(\x04\x12-\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\x0cRenewRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12\r\n\x05token\x18\x03 \x01(\x04\x12&\n\x03ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"l\n\rRenewResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12-\n\nexpires_in\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"<\n\x0eReleaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\x0c\x12\r\n\x05token\x18\x03 \x01(\x04\"Q\n\x0fReleaseResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x10\n\x08released\x18\x02 \x01(\x08\"\x1f\n\x0f\x44\x65scribeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x8d\x01\n\nLockHolder\x12\r\n\x05owner\x18\x01 \x01(\x0c\x12\r\n\x05token\x18\x02 \x01(\x04\x12-\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04note\x18\x04 \x01(\t\x12$\n\x04mode\x18\x05 \x01(\x0e\x32\x16.replcache.v1.LockMode\"\x7f\n\x08LockInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x07holders\x18\x02 \x03(\x0b\x32\x18.replcache.v1.LockHolder\x12)\n\x07waiters\x18\x03 \x03(\x0b\x32\x18.replcache.v1.LockHolder\x12\x0f\n\x07permits\x18\x04 \x01(\r\"g\n\x10\x44\x65scribeResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x05locks\x18\x02 \x03(\x0b\x32\x16.replcache.v1.LockInfo*T\n\x08LockMode\x12\x19\n\x15LOCK_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13LOCK_MODE_EXCLUSIVE\x10\x01\x12\x14\n\x10LOCK_MODE_SHARED\x10\x02\x32\xa3\x02\n\x04Lock\x12\x46\n\x07\x41\x63quire\x12\x1c.replcache.v1.AcquireRequest\x1a\x1d.replcache.v1.AcquireResponse\x12@\n\x05Renew\x12\x1a.replcache.v1.RenewRequest\x1a\x1b.replcache.v1.RenewResponse\x12\x46\n\x07Release\x12\x1c.replcache.v1.ReleaseRequest\x1a\x1d.replcache.v1.ReleaseResponse\x12I\n\x08\x44\x65scribe\x12\x1d.replcache.v1.DescribeRequest\x1a\x1e.replcache.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replcache.v1.lock_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOCKMODE']._serialized_start=1191
-  _globals['_LOCKMODE']._serialized_end=1275
+  _globals['_LOCKMODE']._serialized_start=1209
+  _globals['_LOCKMODE']._serialized_end=1293
   _globals['_ACQUIREREQUEST']._serialized_start=101
-  _globals['_ACQUIREREQUEST']._serialized_end=296
-  _globals['_ACQUIRERESPONSE']._serialized_start=298
-  _globals['_ACQUIRERESPONSE']._serialized_end=423
-  _globals['_RENEWREQUEST']._serialized_start=425
-  _globals['_RENEWREQUEST']._serialized_end=523
-  _globals['_RENEWRESPONSE']._serialized_start=525
-  _globals['_RENEWRESPONSE']._serialized_end=633
-  _globals['_RELEASEREQUEST']._serialized_start=635
-  _globals['_RELEASEREQUEST']._serialized_end=695
-  _globals['_RELEASERESPONSE']._serialized_start=697
-  _globals['_RELEASERESPONSE']._serialized_end=778
-  _globals['_DESCRIBEREQUEST']._serialized_start=780
-  _globals['_DESCRIBEREQUEST']._serialized_end=811
-  _globals['_LOCKHOLDER']._serialized_start=814
-  _globals['_LOCKHOLDER']._serialized_end=955
-  _globals['_LOCKINFO']._serialized_start=957
-  _globals['_LOCKINFO']._serialized_end=1084
-  _globals['_DESCRIBERESPONSE']._serialized_start=1086
-  _globals['_DESCRIBERESPONSE']._serialized_end=1189
-  _globals['_LOCK']._serialized_start=1278
-  _globals['_LOCK']._serialized_end=1569
+  _globals['_ACQUIREREQUEST']._serialized_end=314
+  _globals['_ACQUIRERESPONSE']._serialized_start=316
+  _globals['_ACQUIRERESPONSE']._serialized_end=441
+  _globals['_RENEWREQUEST']._serialized_start=443
+  _globals['_RENEWREQUEST']._serialized_end=541
+  _globals['_RENEWRESPONSE']._serialized_start=543
+  _globals['_RENEWRESPONSE']._serialized_end=651
+  _globals['_RELEASEREQUEST']._serialized_start=653
+  _globals['_RELEASEREQUEST']._serialized_end=713
+  _globals['_RELEASERESPONSE']._serialized_start=715
+  _globals['_RELEASERESPONSE']._serialized_end=796
+  _globals['_DESCRIBEREQUEST']._serialized_start=798
+  _globals['_DESCRIBEREQUEST']._serialized_end=829
+  _globals['_LOCKHOLDER']._serialized_start=832
+  _globals['_LOCKHOLDER']._serialized_end=973
+  _globals['_LOCKINFO']._serialized_start=975
+  _globals['_LOCKINFO']._serialized_end=1102
+  _globals['_DESCRIBERESPONSE']._serialized_start=1104
+  _globals['_DESCRIBERESPONSE']._serialized_end=1207
+  _globals['_LOCK']._serialized_start=1296
+  _globals['_LOCK']._serialized_end=1587
 # @@protoc_insertion_point(module_scope)

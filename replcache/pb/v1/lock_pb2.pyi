@@ -21,7 +21,7 @@ LOCK_MODE_EXCLUSIVE: LockMode
 LOCK_MODE_SHARED: LockMode
 
 class AcquireRequest(_message.Message):
-    __slots__ = ("name", "owner", "ttl", "wait", "mode", "permits", "note")
+    __slots__ = ("name", "owner", "ttl", "wait", "mode", "permits", "note", "lease_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class AcquireRequest(_message.Message):
     MODE_FIELD_NUMBER: _ClassVar[int]
     PERMITS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     owner: bytes
     ttl: _duration_pb2.Duration
@@ -36,7 +37,8 @@ class AcquireRequest(_message.Message):
     mode: LockMode
     permits: int
     note: str
-    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[LockMode, str]] = ..., permits: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+    lease_id: int
+    def __init__(self, name: _Optional[str] = ..., owner: _Optional[bytes] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., mode: _Optional[_Union[LockMode, str]] = ..., permits: _Optional[int] = ..., note: _Optional[str] = ..., lease_id: _Optional[int] = ...) -> None: ...
 
 class AcquireResponse(_message.Message):
     __slots__ = ("header", "token", "expires_in")

@@ -27,7 +27,7 @@ from replcache.pb.v1 import cache_pb2 as replcache_dot_v1_dot_cache__pb2
 from replcache.pb.v1 import common_pb2 as replcache_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18replcache/v1/watch.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18replcache/v1/cache.proto\x1a\x19replcache/v1/common.proto\"\xdc\x01\n\x0cWatchRequest\x12\r\n\x03key\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\x0cH\x00\x12\x16\n\x0estart_revision\x18\x04 \x01(\x04\x12\x10\n\x08snapshot\x18\x05 \x01(\x08\x12\x34\n\x11progress_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tkeys_only\x18\x07 \x01(\x08\x12/\n\x0esnapshot_level\x18\x08 \x01(\x0e\x32\x17.replcache.v1.ReadLevelB\x07\n\x05range\"\xd0\x01\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12$\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x13.replcache.v1.Entry\x12\x15\n\rsnapshot_done\x18\x04 \x01(\x08\x12(\n\x06\x65vents\x18\x05 \x03(\x0b\x32\x18.replcache.v1.WatchEvent\x12\x19\n\x11progress_revision\x18\x06 \x01(\x04\"\xd1\x01\n\nWatchEvent\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.replcache.v1.WatchEvent.Kind\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\"\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x13.replcache.v1.Entry\"S\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x07\n\x03PUT\x10\x01\x12\n\n\x06\x44\x45LETE\x10\x02\x12\n\n\x06\x45XPIRE\x10\x03\x12\t\n\x05\x45VICT\x10\x04\x12\t\n\x05TOUCH\x10\x05\x32K\n\x05Watch\x12\x42\n\x05Watch\x12\x1a.replcache.v1.WatchRequest\x1a\x1b.replcache.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18replcache/v1/watch.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18replcache/v1/cache.proto\x1a\x19replcache/v1/common.proto\"\xeb\x01\n\x0cWatchRequest\x12\r\n\x03key\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06prefix\x18\x02 \x01(\x0cH\x00\x12\r\n\x03tag\x18\x03 \x01(\tH\x00\x12\x16\n\x0estart_revision\x18\x04 \x01(\x04\x12\x10\n\x08snapshot\x18\x05 \x01(\x08\x12\x34\n\x11progress_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tkeys_only\x18\x07 \x01(\x08\x12/\n\x0esnapshot_level\x18\x08 \x01(\x0e\x32\x17.replcache.v1.ReadLevelB\x07\n\x05range\"\xd0\x01\n\rWatchResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\x12$\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x13.replcache.v1.Entry\x12\x15\n\rsnapshot_done\x18\x04 \x01(\x08\x12(\n\x06\x65vents\x18\x05 \x03(\x0b\x32\x18.replcache.v1.WatchEvent\x12\x19\n\x11progress_revision\x18\x06 \x01(\x04\"\xd1\x01\n\nWatchEvent\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.replcache.v1.WatchEvent.Kind\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\"\n\x05\x65ntry\x18\x04 \x01(\x0b\x32\x13.replcache.v1.Entry\"S\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x07\n\x03PUT\x10\x01\x12\n\n\x06\x44\x45LETE\x10\x02\x12\n\n\x06\x45XPIRE\x10\x03\x12\t\n\x05\x45VICT\x10\x04\x12\t\n\x05TOUCH\x10\x05\x32K\n\x05Watch\x12\x42\n\x05Watch\x12\x1a.replcache.v1.WatchRequest\x1a\x1b.replcache.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replcache.v1.watch_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHREQUEST']._serialized_start=128
-  _globals['_WATCHREQUEST']._serialized_end=348
-  _globals['_WATCHRESPONSE']._serialized_start=351
-  _globals['_WATCHRESPONSE']._serialized_end=559
-  _globals['_WATCHEVENT']._serialized_start=562
-  _globals['_WATCHEVENT']._serialized_end=771
-  _globals['_WATCHEVENT_KIND']._serialized_start=688
-  _globals['_WATCHEVENT_KIND']._serialized_end=771
-  _globals['_WATCH']._serialized_start=773
-  _globals['_WATCH']._serialized_end=848
+  _globals['_WATCHREQUEST']._serialized_end=363
+  _globals['_WATCHRESPONSE']._serialized_start=366
+  _globals['_WATCHRESPONSE']._serialized_end=574
+  _globals['_WATCHEVENT']._serialized_start=577
+  _globals['_WATCHEVENT']._serialized_end=786
+  _globals['_WATCHEVENT_KIND']._serialized_start=703
+  _globals['_WATCHEVENT_KIND']._serialized_end=786
+  _globals['_WATCH']._serialized_start=788
+  _globals['_WATCH']._serialized_end=863
 # @@protoc_insertion_point(module_scope)

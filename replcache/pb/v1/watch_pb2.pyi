@@ -13,9 +13,10 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WatchRequest(_message.Message):
-    __slots__ = ("key", "prefix", "start_revision", "snapshot", "progress_interval", "keys_only", "snapshot_level")
+    __slots__ = ("key", "prefix", "tag", "start_revision", "snapshot", "progress_interval", "keys_only", "snapshot_level")
     KEY_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
     START_REVISION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_INTERVAL_FIELD_NUMBER: _ClassVar[int]
@@ -23,12 +24,13 @@ class WatchRequest(_message.Message):
     SNAPSHOT_LEVEL_FIELD_NUMBER: _ClassVar[int]
     key: bytes
     prefix: bytes
+    tag: str
     start_revision: int
     snapshot: bool
     progress_interval: _duration_pb2.Duration
     keys_only: bool
     snapshot_level: _common_pb2.ReadLevel
-    def __init__(self, key: _Optional[bytes] = ..., prefix: _Optional[bytes] = ..., start_revision: _Optional[int] = ..., snapshot: bool = ..., progress_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keys_only: bool = ..., snapshot_level: _Optional[_Union[_common_pb2.ReadLevel, str]] = ...) -> None: ...
+    def __init__(self, key: _Optional[bytes] = ..., prefix: _Optional[bytes] = ..., tag: _Optional[str] = ..., start_revision: _Optional[int] = ..., snapshot: bool = ..., progress_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., keys_only: bool = ..., snapshot_level: _Optional[_Union[_common_pb2.ReadLevel, str]] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
     __slots__ = ("header", "created", "entries", "snapshot_done", "events", "progress_revision")
