@@ -158,15 +158,18 @@ def condition(message: cache_pb2.Condition, field: str) -> commands.Condition | 
     """Refuses what can never hold; None when nothing is asked."""
     if_version = message.if_version if message.HasField("if_version") else None
     if_value = message.if_value if message.HasField("if_value") else None
+    if_mod_revision = message.if_mod_revision if message.HasField("if_mod_revision") else None
     wants_absent = message.if_absent or if_version == 0
-    wants_present = message.if_present or bool(if_version) or if_value is not None
+    wants_present = (
+        message.if_present or bool(if_version) or if_value is not None or if_mod_revision is not None
+    )
     if wants_absent and wants_present:
         raise InvalidRequest(f"{field}: asks for a missing and an existing key at once", field=field)
     if if_value is not None:
         validate.value(if_value, f"{field}.if_value")
     if not (wants_absent or wants_present):
         return None
-    return commands.Condition(message.if_absent, message.if_present, if_version, if_value)
+    return commands.Condition(message.if_absent, message.if_present, if_version, if_value, if_mod_revision)
 
 
 def _condition_of_existing(

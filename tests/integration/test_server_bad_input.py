@@ -106,6 +106,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("cache", "Set", condition(if_absent=True, if_version=3), "condition"),
     ("cache", "Set", condition(if_absent=True, if_value=b""), "condition"),
     ("cache", "Set", condition(if_version=0, if_value=b"x"), "condition"),
+    ("cache", "Set", condition(if_absent=True, if_mod_revision=4), "condition"),
     ("cache", "Set", condition(if_value=BIG_VALUE), "condition.if_value"),
     ("cache", "Set", pb.SetRequest(key=KEY, fence=Fence(token=1)), "fence.name"),
     ("cache", "Set", pb.SetRequest(key=KEY, fence=Fence(name="l")), "fence.token"),
