@@ -21,8 +21,8 @@ class DiskFaults:
         sync_delay_s: added to each fdatasync.
         fail_syncs: the next so many fdatasync calls fail with EIO.
         is_full: writes that would grow a file fail with ENOSPC.
-        skip_syncs: fdatasync says that it is done, and did nothing. No node survives that: it is the control of
-            power cut tests, which must see writes lost.
+        skip_syncs: fdatasync says that it is done, and did nothing. No node survives that: it is the control
+            of power cut tests, which must see writes lost.
     """
 
     sync_delay_s: float = 0.0

@@ -1,7 +1,7 @@
-"""Power cuts of all nodes at once: a whole cluster on one file system that stops in the middle of the writes (P1).
+"""Power cuts of all nodes at once: a cluster on one file system that stops in the middle of the writes (P1).
 
-A few cuts in every run, more on demand (`make power-cuts CYCLES=100`). The control switches the syncs of all nodes
-off, and must lose acknowledged writes: the method can see.
+A few cuts in every run, more on demand (`make power-cuts CYCLES=100`). The control switches the syncs of all
+nodes off, and must lose acknowledged writes: the method can see.
 """
 
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def cluster_on_disk(loop_disk: LoopDisk, tmp_path: Path, seed: int) -> Iterator[ProcessCluster]:
-    """Logs, snapshots and identities of all nodes are on the disk whose power is cut; process files are not."""
+    """Logs, snapshots and identities are on the disk whose power is cut; process files are not."""
     made = ProcessCluster(tmp_path / "cluster", random.Random(seed))
     for name in made.names:
         target = loop_disk.mount_point / name
@@ -90,7 +90,7 @@ def test_control_without_sync_loses_acknowledged_writes(
         cut_power_while_writing(cluster, loop_disk, acknowledged, rng)
         if not can_start(cluster):
             return
-    raise AssertionError(f"{CONTROL_CYCLES} power cuts without sync and nothing was lost: the cut does not cut")
+    raise AssertionError(f"{CONTROL_CYCLES} power cuts without sync lost nothing: the cut does not cut")
 
 
 def can_start(cluster: ProcessCluster) -> bool:
