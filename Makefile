@@ -140,7 +140,7 @@ format: $(DEVELOPMENT) ## rewrite the code in the common format
 proto: $(DEVELOPMENT) ## regenerate replcache/pb from proto/
 	$(PY) proto/generate.py
 
-generate: proto ## regenerate the stubs, docs/configuration.md and deploy/replcache.toml
+generate: proto ## regenerate the stubs and the documents that follow from the code
 	PYTHONPATH=. $(PY) scripts/generate_docs.py
 
 clean: ## remove what make made (not a running cluster's data)
