@@ -31,8 +31,8 @@ PAUSE_S = 1.0
 class Health:
     """Whether the cluster is worth asking; one for each decorated function."""
 
-    def __init__(self, policy: Policy, counts: Counts, clock: Clock) -> None:
-        self._ignores = policy.ignore_errors
+    def __init__(self, ignores: bool, counts: Counts, clock: Clock) -> None:
+        self._ignores = ignores
         self._counts = counts
         self._clock = clock
         self._paused_until = float("-inf")
@@ -40,6 +40,11 @@ class Health:
     @property
     def is_paused(self) -> bool:
         return self._ignores and self._clock.now() < self._paused_until
+
+    @property
+    def strict(self) -> "Health":
+        """For calls whose failure must not be ignored: the cache would go on giving what is outdated."""
+        return Health(False, self._counts, self._clock)
 
     def note(self, error: ReplcacheError) -> None:
         """Raises the error unless errors are to be ignored."""

@@ -89,7 +89,8 @@ class CallStore:
     async def clear(self, revision: int) -> bool:
         self._stop_keeping()
         operation = delete_operation(self._name)
-        operation.delete.condition.if_mod_revision = revision
+        if revision:
+            operation.delete.condition.if_mod_revision = revision
         try:
             result: DeleteResult = await self._client._operate(
                 (operation, convert.delete_result), self._policy.timeout
