@@ -144,6 +144,14 @@ class WatchHub:
             self._count -= 1
             self._remove(wanted, watcher)
 
+    def describe(self, limit: int) -> list[tuple[str, int, int]]:
+        """(what is watched, watches, events that wait to be sent), the most watched first."""
+        rows = [(show_range(name, True), watchers) for name, watchers in self._by_key.items()]
+        for named in self._by_prefix.values():
+            rows += [(show_range(name, False), watchers) for name, watchers in named.items()]
+        rows.sort(key=lambda row: -len(row[1]))
+        return [(what, len(found), sum(len(one.queue) for one in found)) for what, found in rows[:limit]]
+
     def check_machine(self) -> None:
         """An installed snapshot skipped events: watches here have a gap and must begin anew."""
         machine = self._port.machine
@@ -195,6 +203,12 @@ class WatchHub:
     def _all(self) -> list[Watcher]:
         sets = [*self._by_key.values(), *(s for named in self._by_prefix.values() for s in named.values())]
         return [watcher for watchers in sets for watcher in watchers]
+
+
+def show_range(name: bytes, is_key: bool) -> str:
+    """`key` or `prefix*`, for people."""
+    text = name.decode("utf-8", "backslashreplace")
+    return text if is_key else f"{text}*"
 
 
 def compacted(machine: StateMachine) -> Compacted:
