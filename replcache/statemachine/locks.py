@@ -257,6 +257,11 @@ class LockTable:
         left_ms = waiter.due_ms - self._turn.clock_ms
         return PlaceView(owner, 0, left_ms, waiter.note, waiter.shared, waiter.lease_id)
 
+    def holders(self, name: str) -> tuple[PlaceView, ...]:
+        """Who holds the lock, in the order of the grants; empty: nobody."""
+        lock = self.locks.get(name)
+        return () if lock is None else tuple(self._holder_view(*item) for item in lock.holders.items())
+
     def describe(self, name: str = "") -> list[LockView]:
         """The lock `name`, or, when empty, the first DESCRIBED_LOCKS_MAX by name."""
         if name:
@@ -267,7 +272,7 @@ class LockTable:
             LockView(
                 found,
                 lock.permits,
-                tuple(self._holder_view(*item) for item in lock.holders.items()),
+                self.holders(found),
                 tuple(self._waiter_view(*item) for item in lock.waiters.items()),
             )
             for found in names

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19replcache/v1/common.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbc\x01\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12*\n\tserved_as\x18\x05 \x01(\x0e\x32\x17.replcache.v1.ReadLevel\x12,\n\tstaleness\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06leader\x18\x07 \x01(\t\"}\n\x0bReadOptions\x12&\n\x05level\x18\x01 \x01(\x0e\x32\x17.replcache.v1.ReadLevel\x12\x14\n\x0cmin_revision\x18\x02 \x01(\x04\x12\x30\n\rmax_staleness\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x0bIdempotency\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0b\x61\x63ked_below\x18\x03 \x01(\x04\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\"$\n\x05\x46\x65nce\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x04*p\n\tReadLevel\x12\x1a\n\x16READ_LEVEL_UNSPECIFIED\x10\x00\x12\x1b\n\x17READ_LEVEL_LINEARIZABLE\x10\x01\x12\x16\n\x12READ_LEVEL_SESSION\x10\x02\x12\x12\n\x0eREAD_LEVEL_ONE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19replcache/v1/common.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\"\xbc\x01\n\x0eResponseHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12*\n\tserved_as\x18\x05 \x01(\x0e\x32\x17.replcache.v1.ReadLevel\x12,\n\tstaleness\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06leader\x18\x07 \x01(\t\"}\n\x0bReadOptions\x12&\n\x05level\x18\x01 \x01(\x0e\x32\x17.replcache.v1.ReadLevel\x12\x14\n\x0cmin_revision\x18\x02 \x01(\x04\x12\x30\n\rmax_staleness\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\\\n\x0bIdempotency\x12\x12\n\nsession_id\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0b\x61\x63ked_below\x18\x03 \x01(\x04\x12\x12\n\nrequest_id\x18\x04 \x01(\x0c\"$\n\x05\x46\x65nce\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\x04*p\n\tReadLevel\x12\x1a\n\x16READ_LEVEL_UNSPECIFIED\x10\x00\x12\x1b\n\x17READ_LEVEL_LINEARIZABLE\x10\x01\x12\x16\n\x12READ_LEVEL_SESSION\x10\x02\x12\x12\n\x0eREAD_LEVEL_ONE\x10\x03\x42\x1cP\x01Z\x18replcache/v1;replcachev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replcache.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'P\001Z\030replcache/v1;replcachev1'
   _globals['_READLEVEL']._serialized_start=525
   _globals['_READLEVEL']._serialized_end=637
   _globals['_RESPONSEHEADER']._serialized_start=76

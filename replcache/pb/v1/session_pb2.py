@@ -26,13 +26,14 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from replcache.pb.v1 import common_pb2 as replcache_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplcache/v1/session.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"<\n\x12OpenSessionRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x13OpenSessionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x12\n\nsession_id\x18\x02 \x01(\x04\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"(\n\x12KeepSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x04\"R\n\x13KeepSessionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\r\n\x05\x61live\x18\x02 \x01(\x08\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x04\"D\n\x14\x43loseSessionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader2\xf8\x01\n\x07Session\x12K\n\x04Open\x12 .replcache.v1.OpenSessionRequest\x1a!.replcache.v1.OpenSessionResponse\x12P\n\tKeepAlive\x12 .replcache.v1.KeepSessionRequest\x1a!.replcache.v1.KeepSessionResponse\x12N\n\x05\x43lose\x12!.replcache.v1.CloseSessionRequest\x1a\".replcache.v1.CloseSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplcache/v1/session.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"<\n\x12OpenSessionRequest\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x7f\n\x13OpenSessionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x12\n\nsession_id\x18\x02 \x01(\x04\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"(\n\x12KeepSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x04\"R\n\x13KeepSessionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\r\n\x05\x61live\x18\x02 \x01(\x08\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x04\"D\n\x14\x43loseSessionResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader2\xf8\x01\n\x07Session\x12K\n\x04Open\x12 .replcache.v1.OpenSessionRequest\x1a!.replcache.v1.OpenSessionResponse\x12P\n\tKeepAlive\x12 .replcache.v1.KeepSessionRequest\x1a!.replcache.v1.KeepSessionResponse\x12N\n\x05\x43lose\x12!.replcache.v1.CloseSessionRequest\x1a\".replcache.v1.CloseSessionResponseB\x1cP\x01Z\x18replcache/v1;replcachev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replcache.v1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'P\001Z\030replcache/v1;replcachev1'
   _globals['_OPENSESSIONREQUEST']._serialized_start=103
   _globals['_OPENSESSIONREQUEST']._serialized_end=163
   _globals['_OPENSESSIONRESPONSE']._serialized_start=165
