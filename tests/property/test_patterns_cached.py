@@ -1,8 +1,8 @@
 """Cached functions against writers, invalidations, failing, slow and dying loaders, in random interleavings.
 
 Real state machine and server code on virtual time; each client is a process of its own. The rule that must
-hold for every answer, however it came about (hit, shared load, early refresh, stale on error): it is not older
-than what was announced before the call began.
+hold for every answer, however it came about (hit, shared load, early refresh, stale on error): it is not
+older than what was announced before the call began.
 """
 
 import asyncio
