@@ -12,11 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.helpers.process_cluster import ProcessCluster
-from tests.interop import multimodal, transcript
+from tests.interop import transcript, values
 from tests.interop.clusters import Access, running_cluster, start
 from tests.interop.languages import LANGUAGES, ROOT, BuildFailed, Language, build_environment
 
@@ -53,7 +54,7 @@ class Row:
         return f"{self.language.name:8}{times}  {'FAILED: ' + self.failure if self.failure else 'ok'}"
 
 
-STEPS = ("build", "first", "plain", "tls")
+STEPS = ("build", "first", "plain", "values", "tls")
 
 
 def run_scenario(row: Row, cluster: ProcessCluster, step: str, access: Access) -> None:
@@ -68,6 +69,11 @@ def run_scenario(row: Row, cluster: ProcessCluster, step: str, access: Access) -
     start(cluster, access)
 
 
+def build(row: Row, environment: dict[str, str]) -> None:
+    log = WORK / f"{row.language.name}.log"
+    row.attempt("build", lambda: row.language.build(log, environment))
+
+
 def run_first(language: Language, address: str) -> None:
     transcript.run([*language.first, address], language.folder, transcript.FIRST)
 
@@ -75,9 +81,9 @@ def run_first(language: Language, address: str) -> None:
 def run(languages: Sequence[Language], directory: Path) -> list[Row]:
     rows = [Row(language, language.missing()) for language in languages]
     environment = build_environment(WORK)
-    for row in rows:
-        log = WORK / f"{row.language.name}.log"
-        row.attempt("build", lambda row=row, log=log: row.language.build(log, environment))
+    # They mostly wait for downloads and for each other's compilers.
+    with ThreadPoolExecutor(2) as builders:
+        list(builders.map(lambda row: build(row, environment), rows))
     rng = random.Random()
     with running_cluster(directory / "plain", rng) as (cluster, access), cluster.client() as client:
         for row in rows:
@@ -85,7 +91,7 @@ def run(languages: Sequence[Language], directory: Path) -> list[Row]:
             row.attempt("first", lambda row=row: run_first(row.language, cluster.local.endpoints[0]))
             run_scenario(row, cluster, "plain", access)
             if row.language.name == "node":
-                row.attempt("values", lambda row=row: multimodal.check(row.language.folder, cluster))
+                row.attempt("values", lambda row=row: values.check(row.language.folder, cluster))
     with running_cluster(directory / "tls", rng, secure=True) as (cluster, access):
         for row in rows:
             run_scenario(row, cluster, "tls", access)

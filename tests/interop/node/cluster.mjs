@@ -5,8 +5,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
 
-const TRY_TIMEOUT_MS = 2_000;
-const GIVE_UP_MS = 20_000;
+const TRY_TIMEOUT_MS = 5_000;
+const GIVE_UP_MS = 30_000;
 const PAUSE_MS = 100;
 // Another node, or the same one a little later, may well answer. Safe for writes with a request id.
 const RETRIED = [grpc.status.UNAVAILABLE, grpc.status.DEADLINE_EXCEEDED];

@@ -11,8 +11,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from replcache.v1 import cache_pb2_grpc, cluster_pb2_grpc, common_pb2, lock_pb2_grpc, watch_pb2_grpc
 
-TRY_TIMEOUT_S = 2
-GIVE_UP_S = 20
+TRY_TIMEOUT_S = 5
+GIVE_UP_S = 30
 PAUSE_S = 0.1
 # Another node, or the same one a little later, may well answer. Safe for writes with a request id.
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	tryTimeout = 2 * time.Second
-	giveUp     = 20 * time.Second
+	tryTimeout = 5 * time.Second
+	giveUp     = 30 * time.Second
 	pause      = 100 * time.Millisecond
 )
 

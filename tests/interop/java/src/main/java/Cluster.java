@@ -15,7 +15,7 @@ import replcache.v1.Idempotency;
 
 /** All nodes, retries that execute once, and the reason of an error. */
 final class Cluster {
-    private static final Duration GIVE_UP = Duration.ofSeconds(20);
+    private static final Duration GIVE_UP = Duration.ofSeconds(30);
     private static final Duration PAUSE = Duration.ofMillis(100);
     /** Another node, or the same one a little later, may well answer. Safe for writes with a request id. */
     private static final Set<Status.Code> RETRIED = Set.of(Status.Code.UNAVAILABLE, Status.Code.DEADLINE_EXCEEDED);

@@ -1,5 +1,0 @@
-"""x"""
-
-
-def check(*a):
-    pass
