@@ -79,6 +79,9 @@ test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
 e2e: $(DEVELOPMENT) ## what a user types and opens: command line, status page, deployment files, examples in the documents
 	$(PYTEST) tests/e2e
 
+interop: $(DEVELOPMENT) ## programs in other languages on live clusters (LANGUAGES="go rust"; all that this machine has tools for)
+	$(PY) -m tests.interop.run $(ARGS) $(LANGUAGES)
+
 ## --- longer runs, on demand; ARGS="--help" shows further options ---
 
 SEED ?=
@@ -156,4 +159,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes e2e chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate docs clean
+	test-processes e2e interop chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate docs clean

@@ -1,4 +1,4 @@
-"""`make docs`: the site builds, no link or anchor is broken, no page is left out, nothing comes from outside."""
+"""`make docs`: the site builds, no link or anchor is broken, no page is missing, nothing comes from outside."""
 
 import os
 import re
