@@ -1,4 +1,4 @@
-"""`make docs`: the site builds, no link or anchor is broken, no page is missing, nothing comes from outside."""
+"""`make docs`: the site builds, no link or anchor is broken, no page is missing, all comes from within."""
 
 import os
 import re
