@@ -47,15 +47,16 @@ def policy(**options: Any) -> Policy:
 @pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
 @pytest.mark.parametrize(("left_s", "load_s"), [(0.1, 1.0), (1.0, 1.0), (1.5, 0.5), (4.0, 1.0)])
 def test_xfetch_refreshes_with_the_probability_of_the_paper(
-    beta: float, left_s: float, load_s: float, rng: random.Random
+    beta: float, left_s: float, load_s: float
 ) -> None:
-    """exp(-left / (beta * load)), within 4 sigma (3 in the mission: here one run in 30 would fail by chance)."""
+    """exp(-left / (beta * load)), within 3 sigma. One seed, as twelve such tests fail now and then."""
+    rng = random.Random(2015)
     rules = policy(early="xfetch", beta=beta)
     found = Found(Kind.FILLED, 1, Outcome("v", load_s=load_s), left_s)
     share = sum(rules.is_early(found, rng) for _ in range(DRAWS)) / DRAWS
     expected = math.exp(-left_s / (beta * load_s))
     sigma = math.sqrt(expected * (1 - expected) / DRAWS)
-    assert abs(share - expected) < 4 * sigma, (share, expected)
+    assert abs(share - expected) < 3 * sigma, (share, expected)
 
 
 def test_xfetch_never_refreshes_what_does_not_end_or_took_no_time(rng: random.Random) -> None:
