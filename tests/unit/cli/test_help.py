@@ -9,6 +9,7 @@ COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
     *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "verify", "bench"),
+    *("prewarm", "reconcile"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
