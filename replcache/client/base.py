@@ -27,12 +27,14 @@ from replcache.client.requests import (
 from replcache.client.types import Consistency
 from replcache.client.url import parse_settings
 from replcache.clock import Clock, SystemClock
-from replcache.constants import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX
+from replcache.constants import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, CONTENT_TYPE_BYTES_MAX
 from replcache.errors import InvalidRequest
 from replcache.pb.v1 import cache_pb2
 
 # A merge patch is JSON whatever the codec of values is.
-MERGE_CODEC = AutoCodec()
+MERGE_CODEC = AutoCodec("json")
+# Bytes and text are stored as they are, whatever the codec of other values is.
+PLAIN_CODEC = AutoCodec("json")
 Prepared = tuple[cache_pb2.Operation, Converter]
 
 
@@ -54,6 +56,7 @@ class BaseClient:
         server_name: str | None = None,
         session_ttl: Duration | None = None,
         codec: str | Codec | None = None,
+        part_bytes: int | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -70,7 +73,8 @@ class BaseClient:
             tls, ca, cert, key, server_name: files in PEM form; server_name replaces the address in the
                 check of the server's certificate.
             session_ttl: how long the cluster remembers this client's writes while it is silent.
-            codec: "json", "msgpack", or an object with encode and decode (client/codec.py).
+            codec: "auto", "json", "msgpack", "pickle", or an object with encode and decode (client/codec.py).
+            part_bytes: values above twice this are stored in parts of this size; default 512 KiB.
             clock, rng: for tests.
 
         Raises:
@@ -88,6 +92,7 @@ class BaseClient:
             "server_name": server_name,
             "session_ttl": session_ttl,
             "codec": codec if isinstance(codec, str) else None,
+            "part_bytes": part_bytes,
         }
         self.settings = parse_settings(url, arguments)
         self._clock: Clock = clock if clock is not None else SystemClock()
@@ -95,6 +100,7 @@ class BaseClient:
         custom = codec if codec is not None and not isinstance(codec, str) else None
         self._core = ClientCore(self.settings, self._clock, self._rng, custom)
         self._codec = self._core.codec
+        self._whole_max = self.settings.whole_bytes_max
 
     def _share(self, other: "BaseClient") -> None:
         """Becomes another face of the same client."""
@@ -103,6 +109,7 @@ class BaseClient:
         self._rng = other._rng
         self._core = other._core
         self._codec = other._codec
+        self._whole_max = other._whole_max
 
     # --- arguments ---
 
@@ -135,16 +142,50 @@ class BaseClient:
                 ) from None
         return level, settings.max_staleness_ms if level is Consistency.ONE else 0
 
-    def _encode(self, value: object) -> tuple[bytes, str]:
-        data, content_type = self._codec.encode(value)
-        return check_value(data), content_type
+    def _encode(self, value: object, content_type: str | None = None) -> tuple[bytes, str]:
+        data, found = self._encode_any(value, content_type)
+        return check_value(data), found
+
+    def _encode_any(self, value: object, content_type: str | None) -> tuple[bytes, str]:
+        """Of any size. content_type: the caller's word for what the bytes or the text are."""
+        if content_type is None:
+            return self._codec.encode(value)
+        if not isinstance(content_type, str) or not 0 < len(content_type.encode()) <= CONTENT_TYPE_BYTES_MAX:
+            raise InvalidRequest(
+                f"content_type={content_type!r}: 1 to {CONTENT_TYPE_BYTES_MAX} bytes", field="content_type"
+            )
+        if not isinstance(value, str | bytes | bytearray | memoryview):
+            raise InvalidRequest("content_type goes with bytes and str", field="content_type")
+        return PLAIN_CODEC.encode(value)[0], content_type
 
     # --- operations ---
 
     def _set(
-        self, key: Key, value: object, *, nx: bool, xx: bool, if_value: object, **options: Any
+        self,
+        key: Key,
+        value: object,
+        *,
+        nx: bool,
+        xx: bool,
+        if_value: object,
+        content_type: str | None,
+        **options: Any,
     ) -> Prepared:
-        data, content_type = self._encode(value)
+        return self._set_encoded(
+            key, *self._encode(value, content_type), nx=nx, xx=xx, if_value=if_value, **options
+        )
+
+    def _set_encoded(
+        self,
+        key: Key,
+        data: bytes,
+        content_type: str,
+        *,
+        nx: bool,
+        xx: bool,
+        if_value: object,
+        **options: Any,
+    ) -> Prepared:
         operation = set_operation(
             key_bytes(key),
             data,
@@ -205,14 +246,19 @@ class BaseClient:
 
     def _set_many(
         self, items: Mapping[Any, object], ttl: Duration | None, timeout_s: float
-    ) -> list[tuple[list[Any], SetManyBatch]]:
-        """(keys as given, batch) for each message; split by content type and by the limits of a batch."""
+    ) -> tuple[list[tuple[list[Any], SetManyBatch]], dict[Any, tuple[bytes, str]]]:
+        """(keys as given, batch) for each message, split by content type and by the limits of a batch; and
+        the encoded values that are too large for that."""
+        large: dict[Any, tuple[bytes, str]] = {}
         ttl_ms = parse_ttl_ms(ttl, "ttl")
         now = self._clock.now()
         parts: list[tuple[list[Any], SetManyBatch]] = []
         open_parts: dict[str, tuple[list[Any], SetManyBatch]] = {}
         for key, value in items.items():
-            data, content_type = self._encode(value)
+            data, content_type = self._encode_any(value, None)
+            if len(data) > self._whole_max:
+                large[key] = data, content_type
+                continue
             name = key_bytes(key)
             size = plain_size(name, data)
             part = open_parts.get(content_type)
@@ -225,7 +271,7 @@ class BaseClient:
             batch.keys.append(name)
             batch.values.append(data)
             batch.size_bytes += size
-        return parts
+        return parts, large
 
     def _get_many(
         self, keys: Iterable[Any], level: Consistency, max_staleness_ms: int, timeout_s: float

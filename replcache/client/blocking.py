@@ -5,7 +5,6 @@ messages and one connection. An interrupted call (Ctrl-C) only stops the waiting
 executed. A client does not survive os.fork(): its calls raise ClientClosed in the child process.
 """
 
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,30 +13,26 @@ from replcache.client.aio import AsyncClient
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import Batch
 from replcache.client.bridge import Bridge
+from replcache.client.cluster_calls import ClusterCalls
 from replcache.client.durations import Duration, parse_ttl_ms
-from replcache.client.lock import AsyncLock, LockOptions
+from replcache.client.hold_calls import HoldCalls
+from replcache.client.keyspace_calls import KeyspaceCalls
+from replcache.client.large import check_options
 from replcache.client.near_calls import NearCalls
-from replcache.client.requests import UNSET, Fence, Key, Unset, key_bytes
-from replcache.client.scan import ScanQuery, scan_pages
-from replcache.client.types import (
-    ClientStatistics,
-    Consistency,
-    DeleteResult,
-    Entry,
-    LockView,
-    Member,
-    NodeStatus,
-    SetResult,
-    StateHash,
-)
+from replcache.client.parts import MANIFEST_TYPE
+from replcache.client.range_calls import RangeCalls
+from replcache.client.requests import UNSET, Fence, Key, LeaseId, Unset, key_bytes
+from replcache.client.txn import Txn
+from replcache.client.types import ClientStatistics, Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch_calls import WatchCalls
-from replcache.constants import CLIENT_CLOSE_TIMEOUT_S
 from replcache.errors import ClientClosed, ConditionFailed, DeadlineExceeded, InvalidRequest, NotFound
 
+# Several steps, each of which ends by itself within the timeout.
+_STEPS_S = float("inf")
 K = TypeVar("K", str, bytes)
 
 
-class Client(WatchCalls, NearCalls, BaseClient):
+class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, NearCalls):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:
@@ -106,6 +101,9 @@ class Client(WatchCalls, NearCalls, BaseClient):
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
         read_one = self._core.get_full if full else self._core.get_plain
         entry: Entry | None = self._call(read_one, (key_bytes(key), level, bound_ms, timeout_s), timeout_s)
+        if entry is not None and entry.content_type == MANIFEST_TYPE:
+            part, large = entry, self._aio._large
+            entry = self._run(lambda: large.whole(part, level, bound_ms, timeout_s), None, _STEPS_S)
         return entry
 
     def get_value(
@@ -129,6 +127,8 @@ class Client(WatchCalls, NearCalls, BaseClient):
         idle: Duration | None = None,
         max_reads: int = 0,
         tags: Iterable[str] = (),
+        lease: LeaseId | None = None,
+        content_type: str | None = None,
         if_version: int | None = None,
         if_value: object = UNSET,
         nx: bool = False,
@@ -138,18 +138,31 @@ class Client(WatchCalls, NearCalls, BaseClient):
         want_previous: bool = False,
         timeout: Duration | None = None,
     ) -> SetResult:
-        plain = not (max_reads or tags or nx or xx or keep_ttl or want_previous)
-        if plain and idle is None and if_version is None and fence is None and if_value is UNSET:
-            data, content_type = self._encode(value)
+        timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
+        data, kind = self._encode_any(value, content_type)
+        special = max_reads or tags or nx or xx or keep_ttl or want_previous or fence is not None
+        result: SetResult
+        if len(data) > self._whole_max:
+            check_options(
+                max_reads=max_reads,
+                keep_ttl=keep_ttl,
+                want_previous=want_previous,
+                if_value=if_value is not UNSET,
+            )
+            conditions, large = (if_version, nx, xx), self._aio._large
+            arguments = (key_bytes(key), data, kind, timeout_s, conditions, ttl, idle, tags, lease, fence)
+            result = self._run(lambda: large.set(*arguments), None, _STEPS_S)
+            return result
+        if not special and idle is None and if_version is None and lease is None and if_value is UNSET:
             ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
-            timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
-            result: SetResult = self._call(
-                self._core.set_plain, (key_bytes(key), data, content_type, ttl_ms, timeout_s), timeout_s
+            result = self._call(
+                self._core.set_plain, (key_bytes(key), data, kind, ttl_ms, timeout_s), timeout_s
             )
             return result
-        prepared = self._set(
+        prepared = self._set_encoded(
             key,
-            value,
+            data,
+            kind,
             nx=nx,
             xx=xx,
             if_value=if_value,
@@ -157,13 +170,14 @@ class Client(WatchCalls, NearCalls, BaseClient):
             idle=idle,
             max_reads=max_reads,
             tags=tags,
+            lease=lease,
             if_version=if_version,
             keep_ttl=keep_ttl,
             fence=fence,
             want_previous=want_previous,
         )
-        changed: SetResult = self._operate(prepared, timeout)
-        return changed
+        result = self._operate(prepared, timeout_s)
+        return result
 
     def update(
         self,
@@ -293,7 +307,8 @@ class Client(WatchCalls, NearCalls, BaseClient):
         wanted = list(keys)
         found: dict[K, Entry | None] = self._run(
             lambda: self._aio.get_many(wanted, read=read, max_staleness=max_staleness, timeout=timeout),
-            timeout,
+            None,
+            _STEPS_S,
         )
         return found
 
@@ -301,31 +316,9 @@ class Client(WatchCalls, NearCalls, BaseClient):
         self, items: Mapping[K, object], *, ttl: Duration | None = None, timeout: Duration | None = None
     ) -> dict[K, SetResult]:
         results: dict[K, SetResult] = self._run(
-            lambda: self._aio.set_many(items, ttl=ttl, timeout=timeout), timeout
+            lambda: self._aio.set_many(items, ttl=ttl, timeout=timeout), None, _STEPS_S
         )
         return results
-
-    def scan(
-        self,
-        prefix: Key = "",
-        *,
-        limit: int | None = None,
-        page_size: int = 0,
-        keys_only: bool = False,
-        read: Consistency | str | None = None,
-        max_staleness: Duration | None = None,
-        timeout: Duration | None = None,
-    ) -> Iterator[Entry]:
-        query = ScanQuery.checked(
-            prefix, limit, page_size, keys_only, self._level(read, max_staleness), self._timeout_s(timeout)
-        )
-        pages = scan_pages(self._core, query)
-
-        async def next_page() -> list[Entry]:
-            return await anext(pages, [])
-
-        while page := self._run(next_page, query.timeout_s):
-            yield from page
 
     def batch(self, *, atomic: bool = True, timeout: Duration | None = None) -> Batch:
         return Batch(self, atomic, timeout)
@@ -336,125 +329,14 @@ class Client(WatchCalls, NearCalls, BaseClient):
         )
         return outcomes
 
-    # --- locks ---
+    def txn(self, *, timeout: Duration | None = None) -> Txn:
+        return Txn(self, timeout)
 
-    def lock(
-        self,
-        name: str,
-        *,
-        ttl: Duration = "10s",
-        wait: Duration | None = "5s",
-        shared: bool = False,
-        permits: int = 1,
-        note: str = "",
-    ) -> "Lock":
-        return Lock(self, LockOptions.checked(name, ttl, wait, shared, permits, note))
-
-    def locks(self, name: str = "", *, timeout: Duration | None = None) -> tuple[LockView, ...]:
-        views: tuple[LockView, ...] = self._run(lambda: self._aio.locks(name, timeout=timeout), timeout)
-        return views
-
-    # --- cluster ---
-
-    def status(self, node: str = "", *, timeout: Duration | None = None) -> NodeStatus:
-        status: NodeStatus = self._run(lambda: self._aio.status(node, timeout=timeout), timeout)
-        return status
-
-    def members(self, *, timeout: Duration | None = None) -> tuple[Member, ...]:
-        members: tuple[Member, ...] = self._run(lambda: self._aio.members(timeout=timeout), timeout)
-        return members
-
-    def transfer_leadership(self, to: str = "", *, timeout: Duration | None = None) -> str:
-        leader: str = self._run(lambda: self._aio.transfer_leadership(to, timeout=timeout), timeout)
-        return leader
-
-    def add_member(
-        self,
-        name: str,
-        peer_address: str,
-        client_address: str,
-        *,
-        promote: bool = False,
-        timeout: Duration | None = None,
-    ) -> tuple[Member, ...]:
-        members: tuple[Member, ...] = self._run(
-            lambda: self._aio.add_member(
-                name, peer_address, client_address, promote=promote, timeout=timeout
-            ),
-            timeout,
-        )
-        return members
-
-    def promote_member(self, name: str, *, timeout: Duration | None = None) -> tuple[Member, ...]:
-        members: tuple[Member, ...] = self._run(
-            lambda: self._aio.promote_member(name, timeout=timeout), timeout
-        )
-        return members
-
-    def remove_member(self, name: str, *, timeout: Duration | None = None) -> tuple[Member, ...]:
-        members: tuple[Member, ...] = self._run(
-            lambda: self._aio.remove_member(name, timeout=timeout), timeout
-        )
-        return members
-
-    def hash(self, node: str = "", *, timeout: Duration | None = None) -> StateHash:
-        digest: StateHash = self._run(lambda: self._aio.hash(node, timeout=timeout), timeout)
-        return digest
+    def sweep(self, prefix: Key = "", *, timeout: Duration | None = None) -> int:
+        swept: int = self._run(lambda: self._aio.sweep(prefix, timeout=timeout), None, _STEPS_S)
+        return swept
 
     # --- the client itself ---
 
     def stats(self) -> ClientStatistics:
         return self._core.statistics()
-
-
-class Lock:
-    """AsyncLock for threads; `lost` is a threading.Event. See client/lock.py."""
-
-    def __init__(self, client: Client, options: LockOptions) -> None:
-        self.lost = threading.Event()
-        self._client = client
-        self._lock = AsyncLock(client._aio, options, client._rng)
-
-    @property
-    def name(self) -> str:
-        return self._lock.name
-
-    @property
-    def token(self) -> int:
-        return self._lock.token
-
-    @property
-    def is_held(self) -> bool:
-        return self._lock.is_held
-
-    def check(self) -> None:
-        self._lock.check()
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-    def acquire(self) -> int:
-        """As AsyncLock.acquire. Interrupting gives the place in the queue, or the lock, back."""
-        lost = threading.Event()
-
-        async def acquire() -> int:
-            token = await self._lock.acquire()
-            self.lost = lost
-            self._lock.on_lost = lost.set
-            return token
-
-        options = self._lock.options
-        token: int = self._client._run(acquire, None, options.wait_s + options.ttl_s)
-        return token
-
-    def release(self) -> bool:
-        if self._client._bridge.is_closed:
-            return False
-        released: bool = self._client._run(self._lock.release, None, CLIENT_CLOSE_TIMEOUT_S)
-        return released

@@ -3,7 +3,7 @@ message that it would share with others.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from replcache.client.durations import Duration, parse_ttl_ms, to_proto
 from replcache.constants import (
@@ -31,6 +31,23 @@ class HeldLock(Protocol):
 
 
 Fence = HeldLock | tuple[str, int]
+
+
+class GrantedLease(Protocol):
+    """What hanging a key on a lease needs to know of it."""
+
+    @property
+    def id(self) -> int: ...
+
+
+LeaseId = GrantedLease | int
+
+
+class Held(NamedTuple):
+    """The lock `name` is held under `token`, as the cluster sees it: a requirement of a transaction."""
+
+    name: str
+    token: int
 
 
 class Unset:
@@ -91,6 +108,13 @@ def fence_proto(fence: Fence) -> common_pb2.Fence:
     return common_pb2.Fence(name=name, token=token)
 
 
+def lease_id_of(lease: LeaseId) -> int:
+    lease_id = lease if isinstance(lease, int) else lease.id
+    if isinstance(lease_id, bool) or not 0 < lease_id < 2**64:
+        raise InvalidRequest(f"lease={lease!r}: the lease is not granted, or was revoked", field="lease")
+    return lease_id
+
+
 def condition_proto(
     *, if_absent: bool, if_present: bool, if_version: int | None, if_value: bytes | None
 ) -> cache_pb2.Condition | None:
@@ -109,12 +133,12 @@ def condition_proto(
     return condition
 
 
-def tag_list(tags: Iterable[str]) -> list[str]:
+def tag_list(tags: Iterable[str], maximum: int = TAGS_PER_ENTRY_MAX) -> list[str]:
     if isinstance(tags, str):
         raise InvalidRequest(f"tags={tags!r}: a list of str", field="tags")
     found = list(tags)
-    if len(found) > TAGS_PER_ENTRY_MAX:
-        raise InvalidRequest(f"{len(found)} tags; at most {TAGS_PER_ENTRY_MAX}", field="tags")
+    if len(found) > maximum:
+        raise InvalidRequest(f"{len(found)} tags; at most {maximum}", field="tags")
     for tag in found:
         if not isinstance(tag, str) or not 0 < len(tag.encode()) <= TAG_BYTES_MAX:
             raise InvalidRequest(f"tag {tag!r}: 1 to {TAG_BYTES_MAX} bytes of text", field="tags")
@@ -130,6 +154,7 @@ def set_operation(
     idle: Duration | None = None,
     max_reads: int = 0,
     tags: Iterable[str] = (),
+    lease: LeaseId | None = None,
     if_version: int | None = None,
     if_value: bytes | None = None,
     if_absent: bool = False,
@@ -156,6 +181,8 @@ def set_operation(
         request.max_reads = max_reads
     if tags:
         request.tags.extend(tag_list(tags))
+    if lease is not None:
+        request.lease_id = lease_id_of(lease)
     request.keep_ttl = keep_ttl
     request.want_previous = want_previous
     condition = condition_proto(
@@ -186,7 +213,9 @@ def update_operation(
     request = operation.update
     request.key = key
     if replace is not None:
-        request.replace, request.content_type = replace
+        request.replace, content_type = replace
+        # An empty one would keep that of the old value.
+        request.content_type = content_type or "application/octet-stream"
     elif append is not None:
         request.append = append
     elif merge is not None:

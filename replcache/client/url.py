@@ -14,13 +14,16 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from replcache.client.codec import CODECS
 from replcache.client.durations import Duration, parse_seconds, parse_ttl_ms
 from replcache.client.types import Consistency
 from replcache.constants import (
     CLIENT_TIMEOUT_S,
+    PART_BYTES,
     SESSION_TTL_MS_DEFAULT,
     SESSION_TTL_MS_MAX,
     SESSION_TTL_MS_MIN,
+    VALUE_BYTES_MAX,
 )
 from replcache.errors import InvalidRequest
 
@@ -30,7 +33,7 @@ _E = TypeVar("_E", bound=StrEnum)
 _SCHEMES = ("replcache", "replcaches")
 _PARAMETERS = (
     "timeout", "read", "max_staleness", "route", "tls", "ca", "cert", "key", "server_name", "session_ttl",
-    "codec",
+    "codec", "part_bytes",
 )  # fmt: skip
 
 
@@ -56,7 +59,13 @@ class ClientSettings:
     key: str = ""
     server_name: str = ""
     session_ttl_ms: int = SESSION_TTL_MS_DEFAULT
-    codec: str = "json"
+    codec: str = "auto"
+    part_bytes: int = PART_BYTES
+
+    @property
+    def whole_bytes_max(self) -> int:
+        """Larger values are stored in parts."""
+        return min(VALUE_BYTES_MAX, 2 * self.part_bytes)
 
 
 def parse_settings(
@@ -87,7 +96,8 @@ def parse_settings(
         session_ttl_ms=parse_ttl_ms(
             _duration(parameters.get("session_ttl", SESSION_TTL_MS_DEFAULT / 1000)), "session_ttl"
         ),
-        codec=str(parameters.get("codec", "json")),
+        codec=str(parameters.get("codec", "auto")),
+        part_bytes=_part_bytes(parameters.get("part_bytes", PART_BYTES)),
     )
     _check(settings)
     return settings
@@ -144,8 +154,8 @@ def _check(settings: ClientSettings) -> None:
             f"session_ttl={settings.session_ttl_ms} ms: {SESSION_TTL_MS_MIN} to {SESSION_TTL_MS_MAX} ms",
             field="session_ttl",
         )
-    if settings.codec not in ("json", "msgpack"):
-        raise InvalidRequest(f"codec={settings.codec!r}: json or msgpack", field="codec")
+    if settings.codec not in CODECS:
+        raise InvalidRequest(f"codec={settings.codec!r}: one of {', '.join(CODECS)}", field="codec")
 
 
 def _duration(value: object) -> Duration | None:
@@ -160,6 +170,13 @@ def _positive(value: object, field: str) -> float:
     if seconds <= 0:
         raise InvalidRequest(f"{field}={value!r} must be above 0", field=field)
     return seconds
+
+
+def _part_bytes(value: object) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 0 < int(text) <= VALUE_BYTES_MAX):
+        raise InvalidRequest(f"part_bytes={value!r}: 1 to {VALUE_BYTES_MAX}", field="part_bytes")
+    return int(text)
 
 
 def _as_bool(value: object, field: str) -> bool:

@@ -13,15 +13,20 @@ import pytest
 
 from replcache import AsyncClient, Client, errors
 from replcache.client.batch import AsyncBatch, Batch
-from replcache.client.blocking import Lock
-from replcache.client.lock import AsyncLock
+from replcache.client.election import AsyncElection, AsyncTerm
+from replcache.client.holds import Election, Lease, Lock, RWLock, Term
+from replcache.client.lease import AsyncLease
+from replcache.client.lock import AsyncLock, AsyncRWLock
 from replcache.client.near import AsyncNear
 from replcache.client.near_calls import Near
+from replcache.client.txn import AsyncTxn, Txn
+from replcache.client.watch import AsyncWatch
+from replcache.client.watch_calls import Watch
 from tests.helpers.client_driver import ClusterThread, Driver
 from tests.helpers.wait import wait_until
 
 # What the blocking classes use of the others.
-INTERNAL = {"on_lost", "hit", "fetch", "name_of"}
+INTERNAL = {"on_lost", "hit", "fetch", "name_of", "acquire_s", "ready"}
 
 
 def public(cls: type) -> dict[str, inspect.Signature | None]:
@@ -37,7 +42,18 @@ def public(cls: type) -> dict[str, inspect.Signature | None]:
 
 @pytest.mark.parametrize(
     ("blocking", "asynchronous"),
-    [(Client, AsyncClient), (Lock, AsyncLock), (Batch, AsyncBatch), (Near, AsyncNear)],
+    [
+        (Client, AsyncClient),
+        (Lock, AsyncLock),
+        (RWLock, AsyncRWLock),
+        (Lease, AsyncLease),
+        (Election, AsyncElection),
+        (Term, AsyncTerm),
+        (Batch, AsyncBatch),
+        (Txn, AsyncTxn),
+        (Near, AsyncNear),
+        (Watch, AsyncWatch),
+    ],
 )
 def test_both_colours_have_the_same_methods_with_the_same_arguments(
     blocking: type, asynchronous: type
@@ -55,7 +71,10 @@ def test_both_colours_have_the_same_methods_with_the_same_arguments(
 
 
 def test_every_call_of_the_async_client_waits_or_is_plain() -> None:
-    plain = {"batch", "lock", "near", "stats", "scan", "watch"}
+    plain = {
+        "batch", "election", "find", "lease", "lock", "near", "rwlock", "scan", "semaphore", "stats", "txn",
+        "watch",
+    }  # fmt: skip
     for name, signature in public(AsyncClient).items():
         if signature is not None:
             is_coroutine = inspect.iscoroutinefunction(getattr(AsyncClient, name))
