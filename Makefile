@@ -85,10 +85,18 @@ ROUNDS ?= 3
 KILLS ?= 30
 BENCH_DIR ?= .bench
 HOURS ?= 1
+CYCLES ?= 100
+KB ?= 64
 MINUTES ?= 5
 
 chaos: $(DEVELOPMENT) ## workloads under a nemesis on real processes (SEED=n DURATION=s); report in .chaos/
 	$(PY) -m tests.fault.chaos --seconds $(DURATION) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+power-cuts: $(DEVELOPMENT) ## power cuts of all nodes at once, on a file system of its own (CYCLES=n, root)
+	REPLCACHE_TEST_POWER_CUTS=$(CYCLES) $(PYTEST) -s tests/fault/test_cluster_power_cut.py
+
+damage: $(DEVELOPMENT) ## every flipped bit and truncation of a log file of KB kilobytes
+	REPLCACHE_TEST_WAL_KB=$(KB) $(PYTEST) --timeout 7200 tests/property/test_wal_damage.py
 
 soak: $(DEVELOPMENT) ## hours of use with a fault now and then; nothing may grow (HOURS=n SEED=n); report in .soak/
 	$(PY) -m tests.fault.soak --hours $(HOURS) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -132,7 +140,7 @@ format: $(DEVELOPMENT) ## rewrite the code in the common format
 proto: $(DEVELOPMENT) ## regenerate replcache/pb from proto/
 	$(PY) proto/generate.py
 
-generate: proto ## regenerate the stubs, docs/configuration.md and deploy/replcache.toml
+generate: proto ## regenerate the stubs and the documents that follow from the code
 	PYTHONPATH=. $(PY) scripts/generate_docs.py
 
 clean: ## remove what make made (not a running cluster's data)
@@ -140,4 +148,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes chaos soak fuzz simulate bench bench-failover lint format proto generate clean
+	test-processes chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate clean

@@ -9,10 +9,11 @@ from typing import Any, Self, TypeVar
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import AsyncBatch
 from replcache.client.batches import ExplicitBatch, GetManyBatch, convert_results
+from replcache.client.cached_calls import AsyncCachedCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import AsyncHoldCalls
 from replcache.client.keyspace_calls import AsyncKeyspaceCalls
-from replcache.client.large import NO_CONDITIONS, LargeValues, check_options
+from replcache.client.large import NO_CONDITIONS, LargeValues, check_options, check_versions
 from replcache.client.near_calls import AsyncNearCalls
 from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import AsyncRangeCalls, Pages
@@ -30,7 +31,9 @@ K = TypeVar("K", str, bytes)
 Branches = tuple[list[Prepared], list[Prepared]]
 
 
-class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspaceCalls, AsyncNearCalls):
+class AsyncClient(
+    AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspaceCalls, AsyncNearCalls, AsyncCachedCalls
+):
     """A client of a replcache cluster for asyncio.
 
     Made without any I/O; the first call connects and binds the object to the running event loop. One object
@@ -136,6 +139,7 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
         lease: LeaseId | None = None,
         content_type: str | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         nx: bool = False,
         xx: bool = False,
@@ -154,6 +158,7 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
             lease: the entry goes when this lease ends.
             content_type: what the bytes or the text are, for example "image/png"; bytes come back.
             if_version: only if the entry has this version; 0: only if it is missing.
+            if_mod_revision: only if its last change is the one of this revision, which never comes back.
             if_value: only if the value is this.
             nx, xx: only if the key is missing, only if it exists.
             keep_ttl: keep the expiry that the entry has.
@@ -175,11 +180,12 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
                 want_previous=want_previous,
                 if_value=if_value is not UNSET,
             )
-            conditions = (if_version, nx, xx)
+            conditions = (if_version, if_mod_revision, nx, xx)
             return await self._large.set(
                 key_bytes(key), data, kind, timeout_s, conditions, ttl, idle, tags, lease, fence
             )
-        if not special and idle is None and if_version is None and lease is None and if_value is UNSET:
+        special = special or not (idle is if_version is if_mod_revision is lease is None)
+        if not special and if_value is UNSET:
             ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
             waiter = self._waiter()
             self._core.set_plain(key_bytes(key), data, kind, ttl_ms, timeout_s, waiter)
@@ -198,6 +204,7 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
             tags=tags,
             lease=lease,
             if_version=if_version,
+            if_mod_revision=if_mod_revision,
             keep_ttl=keep_ttl,
             fence=fence,
             want_previous=want_previous,
@@ -216,6 +223,7 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
         fn: Callable[[Any], object] | None = None,
         ttl: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         timeout: Duration | None = None,
@@ -234,7 +242,16 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
         """
         if fn is None:
             prepared = self._update(
-                key, value, append, add, merge, if_value, ttl=ttl, if_version=if_version, fence=fence
+                key,
+                value,
+                append,
+                add,
+                merge,
+                if_value,
+                ttl=ttl,
+                if_version=if_version,
+                if_mod_revision=if_mod_revision,
+                fence=fence,
             )
             entry: Entry = await self._operate(prepared, timeout)
             return entry
@@ -245,10 +262,17 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
             old = await self.get(key, read=Consistency.LINEARIZABLE, timeout=self._left_s(deadline))
             if old is None:
                 raise NotFound(f"there is no key {key!r}")
-            if if_version is not None and old.version != if_version:
-                raise ConditionFailed(f"the version is {old.version}, not {if_version}")
+            check_versions(old, if_version, if_mod_revision)
             prepared = self._update(
-                key, fn(old.value), None, None, None, if_value, ttl=ttl, if_version=old.version, fence=fence
+                key,
+                fn(old.value),
+                None,
+                None,
+                None,
+                if_value,
+                ttl=ttl,
+                if_mod_revision=old.mod_revision,
+                fence=fence,
             )
             try:
                 changed: Entry = await self._operate(prepared, self._left_s(deadline))
@@ -270,6 +294,7 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
         key: Key,
         *,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         want_previous: bool = False,
@@ -277,7 +302,12 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
     ) -> DeleteResult:
         """Removes the entry; the result is true in a condition when there was one."""
         prepared = self._delete(
-            key, if_value, if_version=if_version, fence=fence, want_previous=want_previous
+            key,
+            if_value,
+            if_version=if_version,
+            if_mod_revision=if_mod_revision,
+            fence=fence,
+            want_previous=want_previous,
         )
         result: DeleteResult = await self._operate(prepared, timeout)
         return result
@@ -289,6 +319,7 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
         ttl: Duration | None = None,
         idle: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         fence: Fence | None = None,
         timeout: Duration | None = None,
     ) -> SetResult:
@@ -297,7 +328,9 @@ class AsyncClient(AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspac
         Raises:
             NotFound: there is no entry.
         """
-        prepared = self._touch(key, ttl=ttl, idle=idle, if_version=if_version, fence=fence)
+        prepared = self._touch(
+            key, ttl=ttl, idle=idle, if_version=if_version, if_mod_revision=if_mod_revision, fence=fence
+        )
         result: SetResult = await self._operate(prepared, timeout)
         return result
 

@@ -94,6 +94,7 @@ class Operations:
         lease: LeaseId | None = None,
         content_type: str | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         nx: bool = False,
         xx: bool = False,
@@ -115,6 +116,7 @@ class Operations:
                 lease=lease,
                 content_type=content_type,
                 if_version=if_version,
+                if_mod_revision=if_mod_revision,
                 keep_ttl=keep_ttl,
                 fence=fence,
                 want_previous=want_previous,
@@ -131,11 +133,21 @@ class Operations:
         merge: Mapping[str, object] | None = None,
         ttl: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
     ) -> Pending:
         prepared = self._client._update(
-            key, value, append, add, merge, if_value, ttl=ttl, if_version=if_version, fence=fence
+            key,
+            value,
+            append,
+            add,
+            merge,
+            if_value,
+            ttl=ttl,
+            if_version=if_version,
+            if_mod_revision=if_mod_revision,
+            fence=fence,
         )
         return self._add(prepared)
 
@@ -144,12 +156,18 @@ class Operations:
         key: Key,
         *,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         want_previous: bool = False,
     ) -> Pending:
         prepared = self._client._delete(
-            key, if_value, if_version=if_version, fence=fence, want_previous=want_previous
+            key,
+            if_value,
+            if_version=if_version,
+            if_mod_revision=if_mod_revision,
+            fence=fence,
+            want_previous=want_previous,
         )
         return self._add(prepared)
 
@@ -160,9 +178,14 @@ class Operations:
         ttl: Duration | None = None,
         idle: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         fence: Fence | None = None,
     ) -> Pending:
-        return self._add(self._client._touch(key, ttl=ttl, idle=idle, if_version=if_version, fence=fence))
+        return self._add(
+            self._client._touch(
+                key, ttl=ttl, idle=idle, if_version=if_version, if_mod_revision=if_mod_revision, fence=fence
+            )
+        )
 
     def incr(
         self,

@@ -13,11 +13,12 @@ from replcache.client.aio import AsyncClient
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import Batch
 from replcache.client.bridge import Bridge
+from replcache.client.cached_calls import CachedCalls
 from replcache.client.cluster_calls import ClusterCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import HoldCalls
 from replcache.client.keyspace_calls import KeyspaceCalls
-from replcache.client.large import check_options
+from replcache.client.large import check_options, check_versions
 from replcache.client.near_calls import NearCalls
 from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import RangeCalls
@@ -32,7 +33,7 @@ _STEPS_S = float("inf")
 K = TypeVar("K", str, bytes)
 
 
-class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, NearCalls):
+class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, NearCalls, CachedCalls):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:
@@ -130,6 +131,7 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         lease: LeaseId | None = None,
         content_type: str | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         nx: bool = False,
         xx: bool = False,
@@ -149,11 +151,12 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
                 want_previous=want_previous,
                 if_value=if_value is not UNSET,
             )
-            conditions, large = (if_version, nx, xx), self._aio._large
+            conditions, large = (if_version, if_mod_revision, nx, xx), self._aio._large
             arguments = (key_bytes(key), data, kind, timeout_s, conditions, ttl, idle, tags, lease, fence)
             result = self._run(lambda: large.set(*arguments), None, _STEPS_S)
             return result
-        if not special and idle is None and if_version is None and lease is None and if_value is UNSET:
+        special = special or not (idle is if_version is if_mod_revision is lease is None)
+        if not special and if_value is UNSET:
             ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
             result = self._call(
                 self._core.set_plain, (key_bytes(key), data, kind, ttl_ms, timeout_s), timeout_s
@@ -172,6 +175,7 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
             tags=tags,
             lease=lease,
             if_version=if_version,
+            if_mod_revision=if_mod_revision,
             keep_ttl=keep_ttl,
             fence=fence,
             want_previous=want_previous,
@@ -190,6 +194,7 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         fn: Callable[[Any], object] | None = None,
         ttl: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         timeout: Duration | None = None,
@@ -197,15 +202,34 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         entry: Entry
         if fn is None:
             prepared = self._update(
-                key, value, append, add, merge, if_value, ttl=ttl, if_version=if_version, fence=fence
+                key,
+                value,
+                append,
+                add,
+                merge,
+                if_value,
+                ttl=ttl,
+                if_version=if_version,
+                if_mod_revision=if_mod_revision,
+                fence=fence,
             )
             entry = self._operate(prepared, timeout)
             return entry
         # Not handed to the loop: `fn` is the caller's code and runs in the caller's thread.
-        attempts = self._update_attempts(key, value, append, add, merge, if_version, if_value, timeout)
+        if append is not None or add is not None or merge is not None or not isinstance(value, Unset):
+            raise InvalidRequest("fn excludes value, append, add and merge", field="fn")
+        attempts = self._update_attempts(key, if_version, if_mod_revision, timeout)
         for old, left_s in attempts:
             prepared = self._update(
-                key, fn(old.value), None, None, None, if_value, ttl=ttl, if_version=old.version, fence=fence
+                key,
+                fn(old.value),
+                None,
+                None,
+                None,
+                if_value,
+                ttl=ttl,
+                if_mod_revision=old.mod_revision,
+                fence=fence,
             )
             try:
                 entry = self._operate(prepared, left_s)
@@ -217,26 +241,15 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         raise DeadlineExceeded("the entry was changed by others all the time")
 
     def _update_attempts(
-        self,
-        key: Key,
-        value: object,
-        append: object,
-        add: object,
-        merge: object,
-        if_version: int | None,
-        if_value: object,
-        timeout: Duration | None,
+        self, key: Key, if_version: int | None, if_mod_revision: int | None, timeout: Duration | None
     ) -> Iterator[tuple[Entry, float]]:
         """(entry as it is, seconds left) until the time is up."""
-        if append is not None or add is not None or merge is not None or not isinstance(value, Unset):
-            raise InvalidRequest("fn excludes value, append, add and merge", field="fn")
         deadline = self._clock.now() + self._timeout_s(timeout)
         while (left_s := deadline - self._clock.now()) > 0:
             old = self.get(key, read=Consistency.LINEARIZABLE, timeout=left_s)
             if old is None:
                 raise NotFound(f"there is no key {key!r}")
-            if if_version is not None and old.version != if_version:
-                raise ConditionFailed(f"the version is {old.version}, not {if_version}")
+            check_versions(old, if_version, if_mod_revision)
             yield old, max(0.001, deadline - self._clock.now())
 
     def delete(
@@ -244,13 +257,19 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         key: Key,
         *,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         want_previous: bool = False,
         timeout: Duration | None = None,
     ) -> DeleteResult:
         prepared = self._delete(
-            key, if_value, if_version=if_version, fence=fence, want_previous=want_previous
+            key,
+            if_value,
+            if_version=if_version,
+            if_mod_revision=if_mod_revision,
+            fence=fence,
+            want_previous=want_previous,
         )
         result: DeleteResult = self._operate(prepared, timeout)
         return result
@@ -262,10 +281,13 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         ttl: Duration | None = None,
         idle: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         fence: Fence | None = None,
         timeout: Duration | None = None,
     ) -> SetResult:
-        prepared = self._touch(key, ttl=ttl, idle=idle, if_version=if_version, fence=fence)
+        prepared = self._touch(
+            key, ttl=ttl, idle=idle, if_version=if_version, if_mod_revision=if_mod_revision, fence=fence
+        )
         result: SetResult = self._operate(prepared, timeout)
         return result
 

@@ -94,7 +94,9 @@ class AutoCodec:
         try:
             return _encode_json(value), JSON
         except InvalidRequest as refusal:
-            if self.structured == "json" or importlib.util.find_spec("msgpack") is None:
+            # Bytes, or keys that are no str. What is too deep, or no number, is so in any form.
+            is_final = self.structured == "json" or not isinstance(refusal.__cause__, TypeError)
+            if is_final or importlib.util.find_spec("msgpack") is None:
                 raise
             try:
                 return _encode_msgpack(value), MSGPACK

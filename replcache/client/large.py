@@ -54,9 +54,9 @@ _PARTS_IN_FLIGHT = 8
 _GETS_IN_FLIGHT = 4
 # So often in a row another writer was faster, or a part was gone when it was to be made final.
 _COMMITS_MAX = 20
-# if_version, nx, xx.
-Conditions = tuple[int | None, bool, bool]
-NO_CONDITIONS: Conditions = (None, False, False)
+# if_version, if_mod_revision, nx, xx.
+Conditions = tuple[int | None, int | None, bool, bool]
+NO_CONDITIONS: Conditions = (None, None, False, False)
 
 
 class LargeValues:
@@ -316,13 +316,9 @@ class _Upload:
         operations: list[Prepared] = [
             (touch_operation(key, fence=fence, **life), touch_result) for key in self._keys
         ]
-        version = 0 if old is None else old.version
-        operations.append(
-            (
-                set_operation(self._key, manifest.encode(), MANIFEST_TYPE, if_version=version, **options),
-                set_result,
-            )
-        )
+        condition = {"if_absent": True} if old is None else {"if_mod_revision": old.mod_revision}
+        new = set_operation(self._key, manifest.encode(), MANIFEST_TYPE, **condition, **options)
+        operations.append((new, set_result))
         before = manifest_of(old)
         for key in before.keys(self._key) if before is not None else ():
             if is_gentle:
@@ -338,15 +334,24 @@ def _longer(life: Duration | None) -> float | None:
     return None if life is None else parse_seconds(life, "ttl") + GRACE_S
 
 
-def _check(old: Entry | None, if_version: int | None, nx: bool, xx: bool) -> None:
+def _check(
+    old: Entry | None, if_version: int | None, if_mod_revision: int | None, nx: bool, xx: bool
+) -> None:
     """The caller's conditions, on what is there now; the commit checks that nothing has changed since."""
     if nx and old is not None:
         raise ConditionFailed("the key exists")
     if xx and old is None:
         raise ConditionFailed("the key is missing")
-    version = 0 if old is None else old.version
+    check_versions(old, if_version, if_mod_revision)
+
+
+def check_versions(old: Entry | None, if_version: int | None, if_mod_revision: int | None) -> None:
+    """Raises ConditionFailed, as the cluster would of this entry."""
+    version, revision = (0, 0) if old is None else (old.version, old.mod_revision)
     if if_version is not None and if_version != version:
         raise ConditionFailed(f"the version is {version}, not {if_version}")
+    if if_mod_revision is not None and if_mod_revision != revision:
+        raise ConditionFailed(f"the last change is of revision {revision}, not {if_mod_revision}")
 
 
 def check_options(**options: object) -> None:

@@ -116,20 +116,30 @@ def lease_id_of(lease: LeaseId) -> int:
 
 
 def condition_proto(
-    *, if_absent: bool, if_present: bool, if_version: int | None, if_value: bytes | None
+    *,
+    if_absent: bool = False,
+    if_present: bool = False,
+    if_version: int | None = None,
+    if_value: bytes | None = None,
+    if_mod_revision: int | None = None,
 ) -> cache_pb2.Condition | None:
     """None: no condition was asked for."""
-    if not (if_absent or if_present) and if_version is None and if_value is None:
+    rest = (if_version, if_value, if_mod_revision)
+    if not (if_absent or if_present) and rest == (None, None, None):
         return None
-    if if_absent and (if_present or if_value is not None or if_version):
+    if if_absent and (if_present or if_value is not None or if_version or if_mod_revision):
         raise InvalidRequest("if_absent excludes the other conditions", field="if_absent")
     if if_version is not None and not 0 <= if_version < 2**64:
         raise InvalidRequest(f"if_version={if_version} is no version", field="if_version")
+    if if_mod_revision is not None and not 0 < if_mod_revision < 2**64:
+        raise InvalidRequest(f"if_mod_revision={if_mod_revision} is no revision", field="if_mod_revision")
     condition = cache_pb2.Condition(if_absent=if_absent, if_present=if_present)
     if if_version is not None:
         condition.if_version = if_version
     if if_value is not None:
         condition.if_value = if_value
+    if if_mod_revision is not None:
+        condition.if_mod_revision = if_mod_revision
     return condition
 
 
@@ -156,6 +166,7 @@ def set_operation(
     tags: Iterable[str] = (),
     lease: LeaseId | None = None,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     if_value: bytes | None = None,
     if_absent: bool = False,
     if_present: bool = False,
@@ -186,7 +197,11 @@ def set_operation(
     request.keep_ttl = keep_ttl
     request.want_previous = want_previous
     condition = condition_proto(
-        if_absent=if_absent, if_present=if_present, if_version=if_version, if_value=if_value
+        if_absent=if_absent,
+        if_present=if_present,
+        if_version=if_version,
+        if_value=if_value,
+        if_mod_revision=if_mod_revision,
     )
     if condition is not None:
         request.condition.CopyFrom(condition)
@@ -204,6 +219,7 @@ def update_operation(
     merge: bytes | None = None,
     ttl: Duration | None = None,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     if_value: bytes | None = None,
     fence: Fence | None = None,
 ) -> cache_pb2.Operation:
@@ -230,7 +246,7 @@ def update_operation(
         request.add_float = add
     if ttl is not None:
         request.ttl.CopyFrom(to_proto(parse_ttl_ms(ttl, "ttl")))
-    condition = condition_proto(if_absent=False, if_present=False, if_version=if_version, if_value=if_value)
+    condition = condition_proto(if_version=if_version, if_value=if_value, if_mod_revision=if_mod_revision)
     if condition is not None:
         request.condition.CopyFrom(condition)
     if fence is not None:
@@ -242,6 +258,7 @@ def delete_operation(
     key: bytes,
     *,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     if_value: bytes | None = None,
     fence: Fence | None = None,
     want_previous: bool = False,
@@ -250,7 +267,7 @@ def delete_operation(
     request = operation.delete
     request.key = key
     request.want_previous = want_previous
-    condition = condition_proto(if_absent=False, if_present=False, if_version=if_version, if_value=if_value)
+    condition = condition_proto(if_version=if_version, if_value=if_value, if_mod_revision=if_mod_revision)
     if condition is not None:
         request.condition.CopyFrom(condition)
     if fence is not None:
@@ -264,6 +281,7 @@ def touch_operation(
     ttl: Duration | None = None,
     idle: Duration | None = None,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     fence: Fence | None = None,
 ) -> cache_pb2.Operation:
     operation = cache_pb2.Operation()
@@ -273,7 +291,7 @@ def touch_operation(
         request.ttl.CopyFrom(to_proto(parse_ttl_ms(ttl, "ttl")))
     if idle is not None:
         request.idle_ttl.CopyFrom(to_proto(parse_ttl_ms(idle, "idle")))
-    condition = condition_proto(if_absent=False, if_present=False, if_version=if_version, if_value=None)
+    condition = condition_proto(if_version=if_version, if_mod_revision=if_mod_revision)
     if condition is not None:
         request.condition.CopyFrom(condition)
     if fence is not None:

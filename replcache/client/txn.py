@@ -36,16 +36,17 @@ class Comparison(NamedTuple):
         raise InvalidRequest("a comparison has no truth yet: pass each to require(), not joined with `and`")
 
 
-class _Version:
-    """`t[key].version`: compared with ==, 0 means missing."""
+class _Number:
+    """`t[key].version` (0 means missing) or `t[key].mod_revision`, compared with ==."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, field: str) -> None:
         self._key = key
+        self._field = field
 
     def __eq__(self, other: object) -> Comparison:  # type: ignore[override]  # a comparison, not its outcome
         if isinstance(other, bool) or not isinstance(other, int) or not 0 <= other < 2**64:
-            raise InvalidRequest(f"{other!r} is no version", field="if_version")
-        return Comparison(self._key, cache_pb2.Condition(if_version=other))
+            raise InvalidRequest(f"{other!r} is no version", field=self._field)
+        return Comparison(self._key, cache_pb2.Condition(**{self._field: other}))  # type: ignore[arg-type]
 
     def __ne__(self, other: object) -> NoReturn:
         raise InvalidRequest("only == is decided by the cluster; use .exists, or the `otherwise` operations")
@@ -75,7 +76,8 @@ class Compared:
 
     def __init__(self, client: BaseClient, key: Key) -> None:
         self._key = key_bytes(key)
-        self.version = _Version(self._key)
+        self.version = _Number(self._key, "if_version")
+        self.mod_revision = _Number(self._key, "if_mod_revision")
         self.value = _Value(client, self._key)
 
     @property

@@ -34,7 +34,7 @@ class Election:
         if engine.is_leader or now < engine.election_deadline:
             return
         engine.set_election_deadline()
-        if not engine.may_campaign:
+        if not engine.may_campaign():
             return
         engine.lose_leader()
         self._start_pre_vote()
@@ -163,5 +163,5 @@ class Election:
 
     def on_timeout_now(self, peer: str, message: TimeoutNow) -> None:
         engine = self._engine
-        if message.term == engine.term and peer == engine.leader and engine.may_campaign:
+        if message.term == engine.term and peer == engine.leader and engine.may_campaign():
             self.campaign(transfer=True)

@@ -150,9 +150,9 @@ class Engine(LibraryFrame):
             return self.is_bootstrapped
         return self.is_recognised
 
-    @property
     def may_campaign(self) -> bool:
-        return self.is_recognised and self.name in self.configurations.voters and not self.wal.disk_full
+        may_lead = self.configurations.may_lead(self.name, self.incarnation, self.commit_index)
+        return may_lead and not self.wal.disk_full
 
     def is_reachable_member(self, peer: str) -> bool:
         """Connected, and the process there has the disk that the configuration means."""
@@ -334,7 +334,7 @@ class Engine(LibraryFrame):
         self.admin.on_lost_leadership()
 
     def become_candidate(self) -> None:
-        assert self.may_campaign and not self.is_leader
+        assert self.may_campaign() and not self.is_leader
         self._set_leader(None)
         self.set_role(CANDIDATE)
         self.set_term(self.term + 1, self.name)
@@ -484,7 +484,7 @@ class Engine(LibraryFrame):
         self.applied_index = index
         self.follower.verified_index = max(self.follower.verified_index, index)
         self._clock_base = (machine.clock_ms, self.clock.now())
-        self.configurations.reset(index, members)
+        self.configurations.reset(index, members, self.wal.last_index)
         self._on_configuration()
         self.proposals.lost_in_snapshot()
 
@@ -493,7 +493,7 @@ class Engine(LibraryFrame):
         assert not self.is_bootstrapped
         self.is_bootstrapped = True
         if self.configurations.current_index == 0 and self.wal.base_index == 0:
-            self.configurations.reset(0, members)
+            self.configurations.reset(0, members, 0)
             self._on_configuration()
         self.set_election_deadline()
 

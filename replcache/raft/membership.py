@@ -88,10 +88,22 @@ class Configurations:
         while len(self._history) > 1 and self._history[1][0] <= index:
             self._history.pop(0)
 
-    def reset(self, index: int, members: Configuration) -> None:
-        """An installed snapshot replaced the log."""
-        later = [(at, m) for at, m in self._history if at > index]
+    def reset(self, index: int, members: Configuration, last_index: int) -> None:
+        """An installed snapshot replaced the log up to `index`; what is left of it ends at `last_index`."""
+        later = [(at, m) for at, m in self._history if index < at <= last_index]
         self._history = [(index, members), *later]
+
+    def may_lead(self, name: str, incarnation: int, commit_index: int) -> bool:
+        """Whether the node votes in the newest configuration or in the committed one.
+
+        A voter that only its own log has removed must still campaign: the others may lack that entry, so that
+        nobody else can win, and need it as a leader to commit the entry (dissertation 4.2.2).
+        """
+        return any(
+            m.name == name and m.incarnation == incarnation and m.voter
+            for members in (self.current, self.at(commit_index))
+            for m in members
+        )
 
     def member(self, name: str) -> Member | None:
         return next((m for m in self.current if m.name == name), None)

@@ -20,7 +20,16 @@ from replcache.errors import ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
 from replcache.raft.port import RaftPort, Role
-from replcache.server import cache_service, cluster_service, lock_service, session_service, watch_service
+from replcache.server import (
+    cache_service,
+    cluster_service,
+    election_service,
+    keyspace_service,
+    lease_service,
+    lock_service,
+    session_service,
+    watch_service,
+)
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
@@ -30,10 +39,14 @@ from replcache.server.grpc_port import grpc_options, listen, tls_files
 from replcache.server.health import Health
 from replcache.server.http import HttpPort, Page, reload_certificates
 from replcache.server.interceptors import CallBoundary
+from replcache.server.leader_watches import LeaderWatches
+from replcache.server.lock_queue import LockQueue
 from replcache.server.lock_waits import LockWaits
+from replcache.server.many_keys import ManyKeys
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
 from replcache.server.tls import HttpCertificates, TlsFiles
+from replcache.server.txns import Txns
 from replcache.server.watch_hub import WatchHub
 from replcache.tasks import Supervisor
 
@@ -45,6 +58,9 @@ SERVICES = (
     session_service.NAME,
     cluster_service.NAME,
     watch_service.NAME,
+    lease_service.NAME,
+    election_service.NAME,
+    keyspace_service.NAME,
 )
 
 
@@ -76,6 +92,7 @@ class Server:
         self._supervisor = Supervisor(lambda name, error: self._fail(f"{name}: {error}"))
         self._waits = LockWaits()
         self._watches = WatchHub(port)
+        self._leaders = LeaderWatches(port)
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
         self._http = HttpPort(port, metrics, self._stopping, actions=actions)
@@ -103,6 +120,7 @@ class Server:
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
         self._watches.start()
+        self._leaders.start()
         registry = self._services(started_at)
         tls = tls_files(config)
         await self._health.update()
@@ -129,22 +147,31 @@ class Server:
         boundary = self._boundary
         pipeline = Pipeline(backend, batches, boundary, self._stopping)
         cache = cache_service.CacheService(backend, reader, batches)
-        lock = lock_service.LockService(backend, reader, self._waits, self._supervisor, self._rng)
+        many, txns = ManyKeys(backend, reader), Txns(backend)
+        queue = LockQueue(backend, self._waits, self._supervisor, self._rng)
+        lock = lock_service.LockService(backend, reader, queue)
+        lease = lease_service.LeaseService(backend, reader)
+        election = election_service.ElectionService(backend, reader, queue, self._leaders)
+        keyspace = keyspace_service.KeyspaceService(backend, reader)
         session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
         cluster = cluster_service.ClusterService(backend, started_at)
         watch = watch_service.WatchService(backend, reader, self._watches, boundary)
         registry = Registry()
-        for name, handlers in (
-            (
-                cache_service.NAME,
-                boundary.methods(cache_service.NAME, cache.methods(), {"Pipeline": pipeline.handler()}),
-            ),
-            (lock_service.NAME, boundary.methods(lock_service.NAME, lock.methods())),
-            (session_service.NAME, boundary.methods(session_service.NAME, session.methods())),
-            (cluster_service.NAME, boundary.methods(cluster_service.NAME, cluster.methods())),
-            (watch_service.NAME, {"Watch": watch.handler()}),
+        on_keys = [*cache.methods(), *many.methods(), *txns.methods()]
+        for name, methods, streams in (
+            (cache_service.NAME, on_keys, {"Pipeline": pipeline.handler()}),
+            (lock_service.NAME, lock.methods(), {}),
+            (session_service.NAME, session.methods(), {}),
+            (cluster_service.NAME, cluster.methods(), {}),
+            (lease_service.NAME, lease.methods(), {}),
+            (keyspace_service.NAME, keyspace.methods(), {}),
         ):
-            registry.add_registered_method_handlers(name, handlers)
+            registry.add_registered_method_handlers(name, boundary.methods(name, methods, streams))
+        registry.add_registered_method_handlers(watch_service.NAME, {"Watch": watch.handler()})
+        observing = {"Observe": election.observe_handler()}
+        registry.add_registered_method_handlers(
+            election_service.NAME, boundary.methods(election_service.NAME, election.methods()) | observing
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, registry)
         if self._config.reflection:
             names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
@@ -192,6 +219,7 @@ class Server:
         await self._give_leadership_away()
         self._waits.stop()
         self._watches.stop()
+        self._leaders.stop()
         if self._grpc is not None:
             await self._drain(self._grpc.stop, grace_s)
         if self._gateways is not None:

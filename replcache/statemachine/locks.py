@@ -228,6 +228,24 @@ class LockTable:
         holder = None if lock is None else lock.holders.get(owner)
         return 0 if holder is None else holder.token
 
+    def holders(self, name: str) -> tuple[PlaceView, ...]:
+        """Who holds the lock, in the order of the grants; empty: nobody."""
+        lock = self.locks.get(name)
+        if lock is None:
+            return ()
+        clock_ms = self._turn.clock_ms
+        return tuple(
+            PlaceView(
+                owner,
+                holder.token,
+                holder.due_ms - clock_ms if holder.due_ms else 0,
+                holder.note,
+                holder.shared,
+                holder.lease_id,
+            )
+            for owner, holder in lock.holders.items()
+        )
+
     def describe(self, name: str = "") -> list[LockView]:
         """The lock `name`, or, when empty, the first DESCRIBED_LOCKS_MAX by name."""
         if name:
@@ -239,17 +257,7 @@ class LockTable:
             LockView(
                 found,
                 lock.permits,
-                tuple(
-                    PlaceView(
-                        owner,
-                        holder.token,
-                        holder.due_ms - clock_ms if holder.due_ms else 0,
-                        holder.note,
-                        holder.shared,
-                        holder.lease_id,
-                    )
-                    for owner, holder in lock.holders.items()
-                ),
+                self.holders(found),
                 tuple(
                     PlaceView(owner, 0, waiter.due_ms - clock_ms, waiter.note, waiter.shared, waiter.lease_id)
                     for owner, waiter in lock.waiters.items()

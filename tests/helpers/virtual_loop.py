@@ -37,6 +37,10 @@ class VirtualClock:
     def now(self) -> float:
         return self._selector.time_s
 
+    async def sleep(self, seconds: float) -> None:
+        """Costs no real time."""
+        await asyncio.sleep(seconds)
+
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, selector: _JumpingSelector) -> None:

@@ -159,8 +159,49 @@ def vote_from_an_empty_disk() -> None:
     stage.finish()
 
 
+def configuration_behind_a_snapshot() -> None:
+    """A snapshot that replaces the log takes away the configurations that came behind it in that log."""
+    stage = Stage(3, log_kept_entries=0)
+    stage.elect("n1")
+    stage.write("n1", b"k")
+    stage.run(0.3)
+    stage.hold_between("1", "23")
+    for number in range(8):
+        stage.write("n1", b"lost%d" % number)
+        stage.run(0.02)
+    _administer(stage, "n1", "remove", Member("n3", "", ""))  # far behind the snapshot that n2 will send
+    stage.elect("n2")
+    stage.write("n2", b"l")
+    stage.run(0.3)
+    process = stage["n2"]
+    process.run(process.take_snapshot)
+    stage.run(0.1)
+    stage.release_all()
+    stage.run(1.0)
+    installed = stage["n1"].engine.snapshots_in.installed_count
+    stage.expect(installed == 1, "no snapshot", f"n1 installed {installed} snapshots")
+    stage.finish()
+
+
+def removal_of_the_leader_is_cut_short() -> None:
+    """Only n2 has the entry that removes it, so only n2 can win: it must campaign (dissertation 4.2.2)."""
+    stage = Stage(3)
+    stage.elect("n2")
+    stage.run(0.3)
+    _administer(stage, "n2", "remove", Member("n1", "", ""))
+    stage.run(0.3)
+    stage.hold_between("2", "3")
+    _administer(stage, "n2", "remove", Member("n2", "", ""))
+    stage.run(0.1)
+    stage.crash("n2")
+    stage.restart("n2")
+    stage.finish()
+
+
 SCRIPTS = {
     "lost disk": lost_disk,
+    "configuration behind a snapshot": configuration_behind_a_snapshot,
+    "removal of the leader is cut short": removal_of_the_leader_is_cut_short,
     "vote from an empty disk": vote_from_an_empty_disk,
     "two changes": two_changes,
     "cut configuration": cut_configuration,

@@ -301,6 +301,22 @@ MUTANTS = (
         directed="configuration in a snapshot",
     ),
     raft(
+        "configuration behind a snapshot stays in force",
+        "H15: the snapshot replaces the log, a configuration of the lost log survives it",
+        method("membership:Configurations.reset", "if index < at <= last_index", "if index < at"),
+        directed="configuration behind a snapshot",
+    ),
+    raft(
+        "voter that removed itself never campaigns",
+        "H15: nobody else can win while only it has the entry",
+        method(
+            "membership:Configurations.may_lead",
+            "for members in (self.current, self.at(commit_index))",
+            "for members in (self.current,)",
+        ),
+        directed="removal of the leader is cut short",
+    ),
+    raft(
         "learners vote",
         "a member that has not caught up counts for the quorum",
         method(

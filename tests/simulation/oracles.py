@@ -61,6 +61,8 @@ class Oracles:
         self._votes: dict[tuple[str, int, int], str] = {}
         # index -> (term, kind, crc of the payload); index 0 is the beginning.
         self._committed: list[tuple[int, int, int]] = [(0, 0, 0)]
+        # index -> term of the node that was the first to commit it.
+        self._committed_in: list[int] = [0]
         # (index, term) -> (term before, kind, crc): the same everywhere, or the logs do not match.
         self._entries: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._results: dict[int, int] = {}
@@ -205,6 +207,7 @@ class Oracles:
     def _first_commit(self, process: "Process", index: int, found: tuple[int, int, int]) -> None:
         """Nobody had this committed before: it must be on the disks of a majority of the voters now."""
         self._committed.append(found)
+        self._committed_in.append(process.engine.term)
         voters = [member.name for member in process.engine.configurations.current if member.voter]
         holders = [name for name in voters if self._holds_durably(name, index, found[0])]
         if len(holders) * 2 <= len(voters):
@@ -261,7 +264,11 @@ class Oracles:
         other = self._leaders.setdefault(engine.term, process.name)
         if other != process.name:
             self._fail("two leaders", f"term {engine.term}: {other} and {process.name}")
+        # Leader Completeness is about what was committed in earlier terms: a node that slept over its own
+        # election may begin to lead a term that is long past.
         last = len(self._committed) - 1
+        while last and self._committed_in[last] >= engine.term:
+            last -= 1
         if last > wal.base_index and wal.term_at(last) != self._committed[last][0]:
             self._fail(
                 "leader incomplete",
