@@ -13,7 +13,7 @@ from replcache.client.cached_calls import AsyncCachedCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import AsyncHoldCalls
 from replcache.client.keyspace_calls import AsyncKeyspaceCalls
-from replcache.client.large import NO_CONDITIONS, LargeValues, check_options, check_versions
+from replcache.client.large import LargeValues, check_versions
 from replcache.client.near_calls import AsyncNearCalls
 from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import AsyncRangeCalls, Pages
@@ -25,6 +25,7 @@ from replcache.client.watch_calls import AsyncWatchCalls
 from replcache.errors import ConditionFailed, DeadlineExceeded, InvalidRequest, NotFound, TooLarge
 from replcache.pb.v1 import cache_pb2
 
+NOT_GIVEN = (None,) * 5
 K = TypeVar("K", str, bytes)
 
 
@@ -153,48 +154,36 @@ class AsyncClient(
         Args:
             ttl: time to live, on the cluster's clock; None: does not expire by time.
             idle: time to live that starts anew with each read and write.
-            max_reads: reads after which the entry goes; 0: not counted.
+            max_reads: reads after which it goes; 0: not counted.
             tags: names under which the entry can be found and invalidated.
             lease: the entry goes when this lease ends.
             content_type: what the bytes or the text are, for example "image/png"; bytes come back.
             if_version: only if the entry has this version; 0: only if it is missing.
-            if_mod_revision: only if its last change is the one of this revision, which never comes back.
+            if_mod_revision: only if its last change is the one of this revision.
             if_value: only if the value is this.
-            nx, xx: only if the key is missing, only if it exists.
-            keep_ttl: keep the expiry that the entry has.
+            nx, xx: only if the key is missing, only if it exists. keep_ttl: keep the expiry that it has.
             fence: a held lock, or (name, token): refused unless the lock is held under this token.
             want_previous: fill `previous` of the result.
 
         Raises:
-            ConditionFailed, FenceRejected: refused, nothing changed.
-            TooLarge, InvalidRequest: not acceptable.
+            ConditionFailed, FenceRejected, TooLarge, InvalidRequest: refused, nothing changed.
             OutcomeUnknown: no answer in time; the write may or may not take effect.
         """
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
         data, kind = self._encode_any(value, content_type)
-        special = max_reads or tags or nx or xx or keep_ttl or want_previous or fence is not None
-        if len(data) > self._whole_max:
-            check_options(
-                max_reads=max_reads,
-                keep_ttl=keep_ttl,
-                want_previous=want_previous,
-                if_value=if_value is not UNSET,
-            )
-            conditions = (if_version, if_mod_revision, nx, xx)
-            return await self._large.set(
-                key_bytes(key), data, kind, timeout_s, conditions, ttl, idle, tags, lease, fence
-            )
-        special = special or not (idle is if_version is if_mod_revision is lease is None)
-        if not special and if_value is UNSET:
+        special = max_reads or tags or nx or xx or keep_ttl or want_previous or len(data) > self._whole_max
+        rest = (idle, if_version, if_mod_revision, lease, fence)
+        if not special and rest == NOT_GIVEN and if_value is UNSET:
             ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
             waiter = self._waiter()
             self._core.set_plain(key_bytes(key), data, kind, ttl_ms, timeout_s, waiter)
             result: SetResult = await waiter
             return result
-        prepared = self._set_encoded(
+        return await self._set_special(
             key,
             data,
             kind,
+            timeout_s,
             nx=nx,
             xx=xx,
             if_value=if_value,
@@ -209,7 +198,13 @@ class AsyncClient(
             fence=fence,
             want_previous=want_previous,
         )
-        changed: SetResult = await self._operate(prepared, timeout_s)
+
+    async def _set_special(
+        self, key: Key, data: bytes, kind: str, timeout_s: float, **options: Any
+    ) -> SetResult:
+        if len(data) > self._whole_max:
+            return await self._large.set(key_bytes(key), data, kind, timeout_s, **options)
+        changed: SetResult = await self._operate(self._set_encoded(key, data, kind, **options), timeout_s)
         return changed
 
     async def update(
@@ -428,9 +423,7 @@ class AsyncClient(
         for (given, _), answer in zip(parts, await asyncio.gather(*waiters), strict=True):
             results.update(zip(given, answer, strict=True))
         for key, (data, kind) in large.items():
-            results[key] = await self._large.set(
-                key_bytes(key), data, kind, timeout_s, NO_CONDITIONS, ttl, None, (), None, None
-            )
+            results[key] = await self._large.set(key_bytes(key), data, kind, timeout_s, ttl=ttl)
         # In the order of the request, not of the messages.
         return {key: results[key] for key in items}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from replcache.client.aio import AsyncClient
+from replcache.client.aio import NOT_GIVEN, AsyncClient
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import Batch
 from replcache.client.bridge import Bridge
@@ -18,7 +18,7 @@ from replcache.client.cluster_calls import ClusterCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import HoldCalls
 from replcache.client.keyspace_calls import KeyspaceCalls
-from replcache.client.large import check_options, check_versions
+from replcache.client.large import check_versions
 from replcache.client.near_calls import NearCalls
 from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import RangeCalls
@@ -142,30 +142,19 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
     ) -> SetResult:
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
         data, kind = self._encode_any(value, content_type)
-        special = max_reads or tags or nx or xx or keep_ttl or want_previous or fence is not None
-        result: SetResult
-        if len(data) > self._whole_max:
-            check_options(
-                max_reads=max_reads,
-                keep_ttl=keep_ttl,
-                want_previous=want_previous,
-                if_value=if_value is not UNSET,
-            )
-            conditions, large = (if_version, if_mod_revision, nx, xx), self._aio._large
-            arguments = (key_bytes(key), data, kind, timeout_s, conditions, ttl, idle, tags, lease, fence)
-            result = self._run(lambda: large.set(*arguments), None, _STEPS_S)
-            return result
-        special = special or not (idle is if_version is if_mod_revision is lease is None)
-        if not special and if_value is UNSET:
+        special = max_reads or tags or nx or xx or keep_ttl or want_previous or len(data) > self._whole_max
+        rest = (idle, if_version, if_mod_revision, lease, fence)
+        if not special and rest == NOT_GIVEN and if_value is UNSET:
             ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
-            result = self._call(
+            result: SetResult = self._call(
                 self._core.set_plain, (key_bytes(key), data, kind, ttl_ms, timeout_s), timeout_s
             )
             return result
-        prepared = self._set_encoded(
+        return self._set_special(
             key,
             data,
             kind,
+            timeout_s,
             nx=nx,
             xx=xx,
             if_value=if_value,
@@ -180,7 +169,14 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
             fence=fence,
             want_previous=want_previous,
         )
-        result = self._operate(prepared, timeout_s)
+
+    def _set_special(self, key: Key, data: bytes, kind: str, timeout_s: float, **options: Any) -> SetResult:
+        if len(data) > self._whole_max:
+            name, large = key_bytes(key), self._aio._large
+            changed = self._run(lambda: large.set(name, data, kind, timeout_s, **options), None, _STEPS_S)
+        else:
+            changed = self._operate(self._set_encoded(key, data, kind, **options), timeout_s)
+        result: SetResult = changed
         return result
 
     def update(

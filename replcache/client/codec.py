@@ -21,7 +21,6 @@ import importlib.util
 import io
 import json
 import math
-import pickle
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -77,7 +76,9 @@ class AutoCodec:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _encode_json(value), JSON
         if self.structured == "pickle":
-            return _encode_pickle(value), PICKLE
+            from replcache.client import pickled
+
+            return pickled.encode(value), PICKLE
         if value is None or isinstance(value, bool | list | tuple | dict):
             return self._encode_structured(value)
         if type(value).__module__ == "numpy" and hasattr(value, "__array_interface__"):
@@ -121,18 +122,9 @@ class AutoCodec:
                 "the value is pickled, and unpickling runs code of whoever wrote it: make the client with "
                 'codec="pickle" if all writers are trusted, or use Entry.raw'
             )
-        try:
-            return pickle.loads(data)
-        # What a pickle raises is up to its content.
-        except Exception as err:
-            raise WrongType(f"the value can't be unpickled: {err}") from err
+        from replcache.client import pickled
 
-
-def _encode_pickle(value: object) -> bytes:
-    try:
-        return pickle.dumps(value, protocol=5)
-    except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as err:
-        raise InvalidRequest(f"the value can't be pickled: {err}", field="value") from err
+        return pickled.decode(data)
 
 
 def _encode_text(text: str) -> bytes:

@@ -23,6 +23,7 @@ from replcache.client.durations import Duration, parse_seconds
 from replcache.client.ids import unique_id
 from replcache.client.parts import MANIFEST_TYPE, Manifest, manifest_of, parent_of, part_stem, split
 from replcache.client.requests import (
+    UNSET,
     Fence,
     LeaseId,
     delete_operation,
@@ -54,9 +55,6 @@ _PARTS_IN_FLIGHT = 8
 _GETS_IN_FLIGHT = 4
 # So often in a row another writer was faster, or a part was gone when it was to be made final.
 _COMMITS_MAX = 20
-# if_version, if_mod_revision, nx, xx.
-Conditions = tuple[int | None, int | None, bool, bool]
-NO_CONDITIONS: Conditions = (None, None, False, False)
 
 
 class LargeValues:
@@ -75,13 +73,20 @@ class LargeValues:
         data: bytes,
         content_type: str,
         timeout_s: float,
-        conditions: Conditions,
-        ttl: Duration | None,
-        idle: Duration | None,
-        tags: Iterable[str],
-        lease: LeaseId | None,
-        fence: Fence | None,
+        *,
+        ttl: Duration | None = None,
+        idle: Duration | None = None,
+        tags: Iterable[str] = (),
+        lease: LeaseId | None = None,
+        if_version: int | None = None,
+        if_mod_revision: int | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        fence: Fence | None = None,
+        **more: object,
     ) -> SetResult:
+        _check_options(**more)
+        conditions = (if_version, if_mod_revision, nx, xx)
         part_bytes = self._client.settings.part_bytes
         manifest = split(key, data, content_type, part_bytes, unique_id())
         old = await self._read(key, timeout_s)
@@ -354,10 +359,10 @@ def check_versions(old: Entry | None, if_version: int | None, if_mod_revision: i
         raise ConditionFailed(f"the last change is of revision {revision}, not {if_mod_revision}")
 
 
-def check_options(**options: object) -> None:
+def _check_options(**options: object) -> None:
     """What can't be kept of a value in parts is refused rather than done halfway."""
     for name, value in options.items():
-        if value:
+        if value and value is not UNSET:
             raise InvalidRequest(f"{name} is not possible for values stored in parts", field=name)
 
 

@@ -20,8 +20,6 @@ from replcache.client.lock import AsyncLock, AsyncRWLock
 from replcache.client.near import AsyncNear
 from replcache.client.near_calls import Near
 from replcache.client.txn import AsyncTxn, Txn
-from replcache.client.watch import AsyncWatch
-from replcache.client.watch_calls import Watch
 from tests.helpers.client_driver import ClusterThread, Driver
 from tests.helpers.wait import wait_until
 
@@ -52,7 +50,6 @@ def public(cls: type) -> dict[str, inspect.Signature | None]:
         (Batch, AsyncBatch),
         (Txn, AsyncTxn),
         (Near, AsyncNear),
-        (Watch, AsyncWatch),
     ],
 )
 def test_both_colours_have_the_same_methods_with_the_same_arguments(
@@ -72,8 +69,8 @@ def test_both_colours_have_the_same_methods_with_the_same_arguments(
 
 def test_every_call_of_the_async_client_waits_or_is_plain() -> None:
     plain = {
-        "batch", "election", "find", "lease", "lock", "near", "rwlock", "scan", "semaphore", "stats", "txn",
-        "watch",
+        "batch", "cached", "election", "find", "lease", "lock", "near", "rwlock", "scan", "semaphore",
+        "stats", "txn", "watch",
     }  # fmt: skip
     for name, signature in public(AsyncClient).items():
         if signature is not None:

@@ -152,6 +152,7 @@ def test_update_fn_wins_against_others(client: Driver, cluster: ClusterThread) -
     def interfere() -> None:
         stored = cluster.state.entries[b"key"]
         stored.value, stored.version = b"10", stored.version + 1
+        stored.mod_revision += 1
 
     assert client.update("key", fn=change).value == 11
     assert seen == [1, 10]
