@@ -14,11 +14,11 @@ from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import AsyncHoldCalls
 from replcache.client.keyspace_calls import AsyncKeyspaceCalls
 from replcache.client.large import LargeValues, check_versions
-from replcache.client.near_calls import AsyncNearCalls
 from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import AsyncRangeCalls, Pages
 from replcache.client.requests import UNSET, Fence, Key, LeaseId, Unset, key_bytes, prefix_bytes
 from replcache.client.scan import PageQuery
+from replcache.client.through_calls import AsyncThroughCalls
 from replcache.client.txn import AsyncTxn
 from replcache.client.types import ClientStatistics, Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch_calls import AsyncWatchCalls
@@ -33,7 +33,7 @@ Branches = tuple[list[Prepared], list[Prepared]]
 
 
 class AsyncClient(
-    AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspaceCalls, AsyncNearCalls, AsyncCachedCalls
+    AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspaceCalls, AsyncThroughCalls, AsyncCachedCalls
 ):
     """A client of a replcache cluster for asyncio.
 
@@ -138,7 +138,6 @@ class AsyncClient(
         max_reads: int = 0,
         tags: Iterable[str] = (),
         lease: LeaseId | None = None,
-        content_type: str | None = None,
         if_version: int | None = None,
         if_mod_revision: int | None = None,
         if_value: object = UNSET,
@@ -157,7 +156,6 @@ class AsyncClient(
             max_reads: reads after which it goes; 0: not counted.
             tags: names under which the entry can be found and invalidated.
             lease: the entry goes when this lease ends.
-            content_type: what the bytes or the text are, for example "image/png"; bytes come back.
             if_version: only if the entry has this version; 0: only if it is missing.
             if_mod_revision: only if its last change is the one of this revision.
             if_value: only if the value is this.
@@ -170,7 +168,7 @@ class AsyncClient(
             OutcomeUnknown: no answer in time; the write may or may not take effect.
         """
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
-        data, kind = self._encode_any(value, content_type)
+        data, kind = self._codec.encode(value)
         special = max_reads or tags or nx or xx or keep_ttl or want_previous or len(data) > self._whole_max
         rest = (idle, if_version, if_mod_revision, lease, fence)
         if not special and rest == NOT_GIVEN and if_value is UNSET:

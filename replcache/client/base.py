@@ -27,14 +27,12 @@ from replcache.client.requests import (
 from replcache.client.types import Consistency
 from replcache.client.url import parse_settings
 from replcache.clock import Clock, SystemClock
-from replcache.constants import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX, CONTENT_TYPE_BYTES_MAX
+from replcache.constants import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX
 from replcache.errors import InvalidRequest
 from replcache.pb.v1 import cache_pb2
 
 # A merge patch is JSON whatever the codec of values is.
 MERGE_CODEC = AutoCodec("json")
-# Bytes and text are stored as they are, whatever the codec of other values is.
-PLAIN_CODEC = AutoCodec("json")
 Prepared = tuple[cache_pb2.Operation, Converter]
 
 
@@ -142,21 +140,9 @@ class BaseClient:
                 ) from None
         return level, settings.max_staleness_ms if level is Consistency.ONE else 0
 
-    def _encode(self, value: object, content_type: str | None = None) -> tuple[bytes, str]:
-        data, found = self._encode_any(value, content_type)
-        return check_value(data), found
-
-    def _encode_any(self, value: object, content_type: str | None) -> tuple[bytes, str]:
-        """Of any size. content_type: the caller's word for what the bytes or the text are."""
-        if content_type is None:
-            return self._codec.encode(value)
-        if not isinstance(content_type, str) or not 0 < len(content_type.encode()) <= CONTENT_TYPE_BYTES_MAX:
-            raise InvalidRequest(
-                f"content_type={content_type!r}: 1 to {CONTENT_TYPE_BYTES_MAX} bytes", field="content_type"
-            )
-        if not isinstance(value, str | bytes | bytearray | memoryview):
-            raise InvalidRequest("content_type goes with bytes and str", field="content_type")
-        return PLAIN_CODEC.encode(value)[0], content_type
+    def _encode(self, value: object) -> tuple[bytes, str]:
+        data, content_type = self._codec.encode(value)
+        return check_value(data), content_type
 
     # --- operations ---
 
@@ -168,12 +154,9 @@ class BaseClient:
         nx: bool,
         xx: bool,
         if_value: object,
-        content_type: str | None,
         **options: Any,
     ) -> Prepared:
-        return self._set_encoded(
-            key, *self._encode(value, content_type), nx=nx, xx=xx, if_value=if_value, **options
-        )
+        return self._set_encoded(key, *self._encode(value), nx=nx, xx=xx, if_value=if_value, **options)
 
     def _set_encoded(
         self,
@@ -255,7 +238,7 @@ class BaseClient:
         parts: list[tuple[list[Any], SetManyBatch]] = []
         open_parts: dict[str, tuple[list[Any], SetManyBatch]] = {}
         for key, value in items.items():
-            data, content_type = self._encode_any(value, None)
+            data, content_type = self._codec.encode(value)
             if len(data) > self._whole_max:
                 large[key] = data, content_type
                 continue

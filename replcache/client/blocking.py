@@ -19,10 +19,10 @@ from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import HoldCalls
 from replcache.client.keyspace_calls import KeyspaceCalls
 from replcache.client.large import check_versions
-from replcache.client.near_calls import NearCalls
 from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import RangeCalls
 from replcache.client.requests import UNSET, Fence, Key, LeaseId, Unset, key_bytes
+from replcache.client.through_calls import ThroughCalls
 from replcache.client.txn import Txn
 from replcache.client.types import ClientStatistics, Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch_calls import WatchCalls
@@ -33,7 +33,7 @@ _STEPS_S = float("inf")
 K = TypeVar("K", str, bytes)
 
 
-class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, NearCalls, CachedCalls):
+class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, ThroughCalls, CachedCalls):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:
@@ -129,7 +129,6 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         max_reads: int = 0,
         tags: Iterable[str] = (),
         lease: LeaseId | None = None,
-        content_type: str | None = None,
         if_version: int | None = None,
         if_mod_revision: int | None = None,
         if_value: object = UNSET,
@@ -141,7 +140,7 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Nea
         timeout: Duration | None = None,
     ) -> SetResult:
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
-        data, kind = self._encode_any(value, content_type)
+        data, kind = self._codec.encode(value)
         special = max_reads or tags or nx or xx or keep_ttl or want_previous or len(data) > self._whole_max
         rest = (idle, if_version, if_mod_revision, lease, fence)
         if not special and rest == NOT_GIVEN and if_value is UNSET:

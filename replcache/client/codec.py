@@ -7,6 +7,7 @@
 | int, float, bool, None, list, tuple, dict | JSON (integers are plain decimal text) | application/json |
 | lists and dicts that JSON can't hold (bytes, keys that are no str) | MessagePack | application/msgpack |
 | numpy.ndarray (when numpy is installed) | .npy, never with pickled objects | application/x-npy |
+| Typed(data, content_type) | as is | the given one |
 
 That is codec "auto". "json" leaves MessagePack out; "msgpack" takes it for every list, dict, bool and None.
 "pickle" pickles everything that is not bytes, str or a number: only Python reads it, and whoever may write
@@ -22,6 +23,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from replcache.errors import InvalidRequest, WrongType
@@ -35,6 +37,17 @@ PICKLE = "application/x-python-pickle"
 CODECS = ("auto", "json", "msgpack", "pickle")
 
 _BYTES_TYPES = frozenset({BYTES, "application/octet-stream"})
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Bytes of a kind that no Python type stands for, such as Typed(png, "image/png").
+
+    `entry.raw` has them back, and so has `entry.value` unless the content type is one of the table above.
+    """
+
+    data: bytes
+    content_type: str
 
 
 class Codec(Protocol):
@@ -70,6 +83,8 @@ class AutoCodec:
     def _encode_other(self, value: object) -> tuple[bytes, str]:
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value), BYTES
+        if isinstance(value, Typed):
+            return value.data, value.content_type
         if isinstance(value, str):
             return _encode_text(value), TEXT
         # Numbers stay decimal text in every codec: increments and `update(add=)` work on them.

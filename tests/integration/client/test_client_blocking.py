@@ -70,7 +70,7 @@ def test_both_colours_have_the_same_methods_with_the_same_arguments(
 def test_every_call_of_the_async_client_waits_or_is_plain() -> None:
     plain = {
         "batch", "cached", "election", "find", "lease", "lock", "near", "rwlock", "scan", "semaphore",
-        "stats", "txn", "watch",
+        "stats", "through", "txn", "watch",
     }  # fmt: skip
     for name, signature in public(AsyncClient).items():
         if signature is not None:

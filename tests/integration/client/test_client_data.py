@@ -406,7 +406,6 @@ def test_staleness_that_cannot_be_honoured_is_an_error(client: Driver, cluster: 
         (lambda c: c.lease("10ms"), "ttl"),
         (lambda c: c.revoke_lease(0), "lease_id"),
         (lambda c: c.set("k", 1, lease=0), "lease"),
-        (lambda c: c.set("k", 1, content_type="image/png"), "content_type"),
         (lambda c: c.election(""), "name"),
         (lambda c: c.election("e").campaign("x" * 257), "value"),
     ],
