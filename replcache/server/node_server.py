@@ -33,6 +33,7 @@ from replcache.server.interceptors import CallBoundary
 from replcache.server.lock_waits import LockWaits
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
+from replcache.server.security.setup import build as build_security
 from replcache.server.tls import HttpCertificates, TlsFiles
 from replcache.server.watch_hub import WatchHub
 from replcache.tasks import Supervisor
@@ -78,7 +79,8 @@ class Server:
         self._watches = WatchHub(port)
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
-        self._http = HttpPort(port, metrics, self._stopping, actions=actions)
+        self._actions = dict(actions or {})
+        self._http: HttpPort | None = None
         # One of the two has the gRPC port, once it is open.
         self._grpc: grpc.aio.Server | None = None
         self._gateways: GatewayPort | None = None
@@ -103,11 +105,16 @@ class Server:
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
         self._watches.start()
-        registry = self._services(started_at)
+        security = build_security(config, clock, self.metrics)
+        registry = security.guard.protect(self._services(started_at))
+        if security.store is not None:
+            self._supervisor.background("auth_file", security.store.follow())
         tls = tls_files(config)
         await self._health.update()
         if config.gateways:
-            self._gateways = GatewayPort(config, registry, self._boundary.writing, clock, self._supervisor)
+            self._gateways = GatewayPort(
+                config, registry, self._boundary.writing, security.guard.paths, clock, self._supervisor
+            )
             self.grpc_address = await self._gateways.start()
         else:
             server = self._grpc = grpc.aio.server(options=grpc_options(config))
@@ -117,7 +124,14 @@ class Server:
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
         if config.http_listen:
-            await self._start_http(config.http_listen, tls if config.http_tls else None)
+            self._http = HttpPort(
+                self._port,
+                self.metrics,
+                self._stopping,
+                actions=self._actions,
+                guard=security.http.middleware(),
+            )
+            await self._start_http(self._http, config.http_listen, tls if config.http_tls else None)
         _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
 
     def _services(self, started_at: float) -> Registry:
@@ -152,7 +166,7 @@ class Server:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registry)
         return registry
 
-    async def _start_http(self, address: str, tls: TlsFiles | None) -> None:
+    async def _start_http(self, http: HttpPort, address: str, tls: TlsFiles | None) -> None:
         context = None
         if tls is not None:
             certificates = HttpCertificates(tls)
@@ -160,9 +174,9 @@ class Server:
             self._supervisor.background(
                 "http_certificate", reload_certificates(certificates.reload_when_changed)
             )
-        await self._http.start(address, context)
-        assert self._http.bound is not None
-        self.http_address = "{}:{}".format(*self._http.bound)
+        await http.start(address, context)
+        assert http.bound is not None
+        self.http_address = "{}:{}".format(*http.bound)
 
     async def _measure_lag(self) -> None:
         """How late timers fire is how long something held the loop."""
@@ -197,7 +211,8 @@ class Server:
         if self._gateways is not None:
             await self._drain(self._gateways.stop, grace_s)
         self._port.remove_applied_listener(self._waits.on_applied)
-        await self._http.close()
+        if self._http is not None:
+            await self._http.close()
         await self._supervisor.close(short_timeout_s=grace_s)
         _log.info("stopped", node=self._config.name)
 
