@@ -26,10 +26,7 @@ ENV_PREFIX = "REPLCACHE_"
 ENV_NOT_OURS = (
     "REPLCACHE_CONFIG",
     "REPLCACHE_TEST_",
-    "REPLCACHE_CLIENT_CA",
-    "REPLCACHE_CLIENT_CERT",
-    "REPLCACHE_CLIENT_KEY",
-    "REPLCACHE_CLIENT_TIMEOUT",
+    "REPLCACHE_CLIENT_",
     "REPLCACHE_CLI_",
     "REPLCACHE_URL",
     "REPLCACHE_TOKEN",
@@ -219,10 +216,10 @@ class ServerConfig(BaseModel):
         constants.CONNECTIONS_MAX, ge=1, description="gRPC connections at once; more are closed at once."
     )
     limit_ops_per_s: float = Field(
-        0.0, ge=0, description="Operations a second of one client (user, else address); 0: no limit."
+        0.0, ge=0, le=1e12, description="Operations a second of one client (user, else address); 0: no limit."
     )
     limit_bytes_per_s: float = Field(
-        0.0, ge=0, description="Bytes of requests and answers a second of one client; 0: no limit."
+        0.0, ge=0, le=1e15, description="Bytes of requests and answers a second of one client; 0: no limit."
     )
     limit_calls: int = Field(
         0, ge=0, description="Calls and streams at once of one client, over its connections; 0: no limit."
@@ -366,8 +363,10 @@ def load_config(
     for name, value in (_read_file(path) if path else {}).items():
         merged[name], origins[name] = value, f"file {path}"
     for variable, text in environment.items():
-        if variable.startswith(ENV_PREFIX) and not variable.startswith(ENV_NOT_OURS):
-            name = variable.removeprefix(ENV_PREFIX).lower()
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        # client_auth is a setting although the clients' variables begin so.
+        is_ours = name in ServerConfig.model_fields or not variable.startswith(ENV_NOT_OURS)
+        if variable.startswith(ENV_PREFIX) and is_ours:
             merged[name], origins[name] = text, f"env {variable}"
     for name, value in (flags or {}).items():
         if value is not None:

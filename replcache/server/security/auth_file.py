@@ -91,8 +91,8 @@ class _Role(_Table):
 class _User(_Table):
     roles: list[str] = []
     certificates: list[Annotated[str, StringConstraints(min_length=1, max_length=253)]] = []
-    ops_per_s: float | None = Field(None, ge=0)
-    bytes_per_s: float | None = Field(None, ge=0)
+    ops_per_s: float | None = Field(None, ge=0, le=1e12)
+    bytes_per_s: float | None = Field(None, ge=0, le=1e15)
     calls: int | None = Field(None, ge=0)
 
 

@@ -138,9 +138,7 @@ class Callers:
         parts = split_token(authorization)
         if parts is None:
             raise Unauthenticated("the authorization header is not `Bearer <id>.<secret>`")
-        wait_s = self._brake.wait_s(source)
-        if wait_s > 0:
-            raise RateLimited("too many wrong tokens from this address", retry_after_s=wait_s)
+        self._hold_back(source)
         token = store.policy.tokens.get(parts[0])
         if token is None or not token.is_good(store.today()) or self._memory.is_wrong(digest):
             # A token that was revoked is no attack: whoever has it is told so, not held back.
@@ -152,6 +150,7 @@ class Callers:
             caller = self._memory.find(digest)
             if caller is not None:
                 return caller
+            self._hold_back(source)
             if not self._memory.is_wrong(digest) and await asyncio.to_thread(is_secret, parts[1], token.hash):
                 limits = self._limits.of(f"user {token.user}", store.policy.users[token.user].limits)
                 caller = Caller.of_token(token.id, token.hash, limits)
@@ -160,6 +159,11 @@ class Callers:
             self._memory.remember_wrong(digest)
         self._brake.note(source)
         raise Unauthenticated("the token is unknown, revoked or over")
+
+    def _hold_back(self, source: str) -> None:
+        wait_s = self._brake.wait_s(source)
+        if wait_s > 0:
+            raise RateLimited("too many wrong tokens from this address", retry_after_s=wait_s)
 
     def _of_certificate(self, names: Iterable[str]) -> Caller:
         assert self._store is not None
