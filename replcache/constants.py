@@ -16,6 +16,13 @@ SCAN_PAGE_ENTRIES_DEFAULT = 100
 CONTENT_TYPE_BYTES_MAX = 128
 TAG_BYTES_MAX = 128
 TAGS_PER_ENTRY_MAX = 32
+# Tags that one Find or InvalidateTags names.
+TAGS_PER_REQUEST_MAX = 64
+# Keys that one DeleteRange deletes: about 5 ms of every node's loop.
+DELETE_RANGE_KEYS_MAX = 2000
+NAMESPACE_NAME_BYTES_MAX = 64
+# More than any node's memory; keeps sums of quotas far from 64 bits.
+NAMESPACE_QUOTA_BYTES_MAX = 1 << 50
 LOCK_NAME_BYTES_MAX = 256
 LOCK_OWNER_BYTES_MAX = 64
 LOCK_NOTE_BYTES_MAX = 256
@@ -44,6 +51,9 @@ PEER_HANDSHAKE_TIMEOUT_S = 3.0
 PEER_CONNECTIONS_MAX = 64
 PEER_RECONNECT_MIN_S = 0.05
 PEER_RECONNECT_MAX_S = 1.0
+# Questions of the peers' servers (status, state hash): answered at once, and bytes of one answer.
+PEER_QUESTIONS_MAX = 64
+PEER_ANSWER_BYTES_MAX = 64 * 1024
 # A half-open connection is found within about ping interval + pong timeout, also when nothing else is sent.
 PEER_PING_INTERVAL_S = 1.0
 PEER_PONG_TIMEOUT_S = 3.0
@@ -94,6 +104,10 @@ REPLY_BYTES_MAX = BATCH_BYTES_MAX
 ACCESS_FLUSH_INTERVAL_S = 0.02
 ACCESSED_KEYS_MAX = 50_000
 LOCKS_DESCRIBED_MAX = 1000
+# Keys, and locks, of a lease in one Describe.
+LEASE_THINGS_DESCRIBED_MAX = 1000
+HOT_KEYS_DEFAULT = 10
+HOT_KEYS_MAX = 100
 MEMBER_NAME_BYTES_MAX = 64
 ADDRESS_BYTES_MAX = 256
 # A request that has less time than this left can't be answered in time any more.
@@ -157,6 +171,9 @@ REQUEST_ID_TTL_MS = 10 * 60 * 1000
 # Stored replies of one session; a client with more unanswered writes is refused, not forgotten.
 SESSION_REPLIES_MAX = 4096
 SESSIONS_MAX = 100_000
+# Shorter than a failover, and a change of leaders would end leases that are kept alive.
+LEASE_TTL_MS_MIN = 1000
+LEASE_TTL_MS_MAX = 24 * 3600 * 1000
 
 # --- reads -------------------------------------------------------------------------------------------------
 # How often a node proves how fresh its copy is (READ_LEVEL_ONE), with one ReadIndex round.
@@ -201,6 +218,10 @@ WATCH_QUEUE_BYTES_MAX = 16 * 1024 * 1024
 # One response holds about this much, but never less than a whole revision.
 WATCH_MESSAGE_BYTES = 256 * 1024
 WATCH_PAGE_ENTRIES = 500
+# Changes of one election that an observer has not read yet; beyond, it is cut off.
+OBSERVER_QUEUE_MAX = 1000
+# An observer is sent away after its node was without a leader for this long: longer than an election.
+OBSERVER_BLIND_S_MAX = 3.0
 WATCH_PROGRESS_MS_DEFAULT = 1000
 WATCH_PROGRESS_MS_MIN = 10
 WATCH_PROGRESS_MS_MAX = 60_000

@@ -5,7 +5,7 @@
     |   +-- TooLarge              key, value, batch or message above its limit
     +-- Refused                   the state machine said no; nothing changed
     |   +-- NotFound              update or touch of a missing key
-    |   +-- ConditionFailed       if_absent, if_present, if_version or if_value does not hold
+    |   +-- ConditionFailed       a condition of the write (if_absent, if_version, ...) does not hold
     |   +-- FenceRejected         the write's fencing token is no longer (or never was) the lock's
     |   +-- WrongType             the value is not a number / not a JSON object
     |   +-- OutOfRange            a number would leave its bounds

@@ -1,10 +1,15 @@
-"""Writes docs/configuration.md and deploy/replcache.toml from the settings model (`make generate`).
+"""Writes what follows from other files (`make generate`).
+
+docs/configuration.md and deploy/replcache.toml from the settings model, docs/planted_bugs.md from the last
+hunt for planted bugs.
 
 With --check nothing is written; exit 1 when one of them is not what would be written.
 """
 
 import argparse
+import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,10 +38,50 @@ def configuration_page() -> str:
     return HEAD + "\n".join(rows) + "\n"
 
 
+# Random schedules that the hunt gives each bug (SEEDS_MAX of tests/simulation/mutants.py).
+BUDGET = 300
+BUGS_HEAD = """# Planted bugs
+
+Generated from `tests/simulation/mutants.json` by `make generate`. A simulation that finds nothing proves
+something only if it would find bugs. So bugs are planted, one at a time, in the running product code
+(`tests/simulation/mutants*.py`; never shipped): each hazard of pysyncobj put back, and the mistakes that
+others made in such systems. `make test` hunts each by the schedule that caught it;
+`python -m tests.simulation.mutants --jobs 2 --store` hunts all by chance first.
+
+**{caught} of {count} are caught**: {by_chance} by random schedules, with at most {most} of them, and
+{by_hand} by a schedule written for it (chance did not find these within {budget} schedules).
+Groups: {groups}.
+
+| planted bug | what it breaks | random schedules until caught | seen as |
+|---|---|--:|---|
+"""
+
+
+def planted_bugs_page() -> str:
+    found = json.loads((ROOT / "tests/simulation/mutants.json").read_text(encoding="utf-8"))
+    groups = Counter(bug["group"] for bug in found)
+    seeds = [bug["seeds"] for bug in found if bug["seeds"]]
+    rows = []
+    for bug in found:
+        tries = str(bug["seeds"]) if bug["seeds"] else "by hand"
+        rows.append(f"| {bug['name']} | {bug['about']} | {tries} | {bug['kind'] or bug['directed']} |")
+    head = BUGS_HEAD.format(
+        caught=sum(1 for bug in found if bug["kind"] or bug["directed"]),
+        count=len(found),
+        by_chance=len(seeds),
+        most=max(seeds),
+        by_hand=len(found) - len(seeds),
+        budget=BUDGET,
+        groups=", ".join(f"{name} {number}" for name, number in sorted(groups.items())),
+    )
+    return head + "\n".join(rows) + "\n"
+
+
 def generated() -> Mapping[Path, str]:
     return {
         ROOT / "docs" / "configuration.md": configuration_page(),
         ROOT / "deploy" / "replcache.toml": sample_toml(),
+        ROOT / "docs" / "planted_bugs.md": planted_bugs_page(),
     }
 
 

@@ -13,19 +13,29 @@ from typing import Literal, TextIO
 
 import structlog
 
+from replcache.observability.recent import RecentEvents
+
 # The logger of administrative calls (server/security/audit.py).
 AUDIT = "replcache.audit"
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
-def setup_logs(level: LogLevel = "INFO", form: LogFormat = "console", stream: TextIO | None = None) -> None:
+def setup_logs(
+    level: LogLevel = "INFO",
+    form: LogFormat = "console",
+    stream: TextIO | None = None,
+    recent: RecentEvents | None = None,
+) -> None:
     """Configures structlog and the standard library's root logger.
 
     Args:
         stream: where lines go; None: stderr.
+        recent: keeps the newest events, too.
     """
     shared = _shared_processors()
+    if recent is not None:
+        shared.append(recent.remember)
     renderer: list[structlog.typing.Processor]
     if form == "json":
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -38,7 +48,7 @@ def setup_logs(level: LogLevel = "INFO", form: LogFormat = "console", stream: Te
             )
         ]
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_formatter(renderer))
+    handler.setFormatter(_formatter(renderer, shared))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -70,7 +80,7 @@ def setup_audit(path: Path | None) -> None:
     logger.propagate = path is None
     if path is not None:
         writer = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
-        writer.setFormatter(_formatter([structlog.processors.JSONRenderer()]))
+        writer.setFormatter(_formatter([structlog.processors.JSONRenderer()], _shared_processors()))
         logger.addHandler(writer)
 
 
@@ -85,9 +95,11 @@ def _shared_processors() -> list[structlog.typing.Processor]:
     ]
 
 
-def _formatter(renderer: list[structlog.typing.Processor]) -> logging.Formatter:
+def _formatter(
+    renderer: list[structlog.typing.Processor], foreign: list[structlog.typing.Processor]
+) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_shared_processors(),
+        foreign_pre_chain=foreign,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
     )
 

@@ -21,11 +21,14 @@ class DiskFaults:
         sync_delay_s: added to each fdatasync.
         fail_syncs: the next so many fdatasync calls fail with EIO.
         is_full: writes that would grow a file fail with ENOSPC.
+        skip_syncs: fdatasync says that it is done, and did nothing. No node survives that: it is the control
+            of power cut tests, which must see writes lost.
     """
 
     sync_delay_s: float = 0.0
     fail_syncs: int = 0
     is_full: bool = False
+    skip_syncs: bool = False
 
 
 class FaultyFile(OsFile):
@@ -51,7 +54,8 @@ class FaultyFile(OsFile):
         if self._faults.fail_syncs > 0:
             self._faults.fail_syncs -= 1
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        super().fdatasync()
+        if not self._faults.skip_syncs:
+            super().fdatasync()
 
 
 class FaultyDisk(OsDisk):

@@ -118,12 +118,7 @@ class Batches:
         identity = convert.identity_of(request)
         results = await self._backend.execute(Command(ops, None, request.atomic, *identity), deadline)
         assert type(results) is tuple
-        size = convert.carried_bytes(results)
-        if size > constants.REPLY_BYTES_MAX:
-            error = validate.too_large("reply to operations", size, constants.REPLY_BYTES_MAX)
-            # The honest answer: it is done, only the reply can't be sent.
-            error.may_have_executed = True
-            raise error
+        convert.check_carried(results, "operations")
         self._backend.metrics.keys_written += len(ops) - len(keys)
         machine = self._backend.machine
         clock_ms = machine.clock_ms

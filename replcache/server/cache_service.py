@@ -113,9 +113,7 @@ class CacheService:
 
     async def scan(self, request: cache_pb2.ScanRequest, deadline: Deadline) -> cache_pb2.ScanResponse:
         """A page of keys in byte order. Scanning is no access: it counts no reads and lengthens no life."""
-        prefix = request.prefix
-        if len(prefix) > constants.KEY_BYTES_MAX:
-            raise validate.too_large("prefix", len(prefix), constants.KEY_BYTES_MAX)
+        prefix = validate.prefix(request.prefix, "prefix")
         limit = validate.at_most(request.page_size, constants.SCAN_PAGE_ENTRIES_MAX, "page_size")
         after = request.page_token
         if after and (not after.startswith(prefix) or len(after) > constants.KEY_BYTES_MAX):
@@ -128,15 +126,7 @@ class CacheService:
         response = cache_pb2.ScanResponse(
             header=self._backend.header(machine.revision, served.level, served.staleness_s)
         )
-        size = 0
-        for key, stored in found:
-            if not request.keys_only:
-                size += len(stored.value) + len(key)
-                if size > constants.REPLY_BYTES_MAX and response.entries:
-                    next_after = response.entries[-1].key
-                    break
-            response.entries.append(convert.entry(key, stored, machine.clock_ms, not request.keys_only))
-        response.next_page_token = next_after or b""
+        convert.fill_page(response, found, next_after, machine.clock_ms, not request.keys_only)
         return response
 
     async def batch(self, request: cache_pb2.BatchRequest, deadline: Deadline) -> cache_pb2.BatchResponse:

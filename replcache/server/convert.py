@@ -4,8 +4,8 @@ Nothing here waits or talks to the node. `prefix` is the path of the operation i
 `operations[3].set.`, so that an error names the field as the caller wrote it; "" for single calls.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -40,8 +40,6 @@ def set_op(request: cache_pb2.SetRequest, prefix: str = "") -> commands.Set:
         idle = validate.ttl_ms(request.idle_ttl, f"{prefix}idle_ttl")
     if request.keep_ttl and (ttl or idle):
         raise InvalidRequest(f"{prefix}keep_ttl contradicts a new ttl", field=f"{prefix}keep_ttl")
-    if request.lease_id:
-        raise InvalidRequest(f"{prefix}lease_id: this server has no leases", field=f"{prefix}lease_id")
     return commands.Set(
         validate.key(request.key, f"{prefix}key"),
         validate.value(request.value, f"{prefix}value"),
@@ -50,7 +48,7 @@ def set_op(request: cache_pb2.SetRequest, prefix: str = "") -> commands.Set:
         idle,
         request.max_reads,
         validate.tags(request.tags, f"{prefix}tags") if request.tags else (),
-        0,
+        request.lease_id,
         request.keep_ttl,
         condition(request.condition, f"{prefix}condition") if request.HasField("condition") else None,
         validate.fence(request.fence, f"{prefix}fence") if request.HasField("fence") else None,
@@ -147,27 +145,31 @@ _OPERATIONS: dict[str, Callable[[Any, str], commands.Op]] = {
 }
 
 
-def operation(message: cache_pb2.Operation, index: int) -> commands.Op:
+def operation(message: cache_pb2.Operation, index: int, where: str = "operations") -> commands.Op:
+    """where: name of the list that the operation is in."""
     kind = message.WhichOneof("kind")
     if kind is None:
-        field = f"operations[{index}]"
+        field = f"{where}[{index}]"
         raise InvalidRequest(f"{field}: no operation of a known kind is given", field=field)
-    return _OPERATIONS[kind](getattr(message, kind), f"operations[{index}].{kind}.")
+    return _OPERATIONS[kind](getattr(message, kind), f"{where}[{index}].{kind}.")
 
 
 def condition(message: cache_pb2.Condition, field: str) -> commands.Condition | None:
     """Refuses what can never hold; None when nothing is asked."""
     if_version = message.if_version if message.HasField("if_version") else None
     if_value = message.if_value if message.HasField("if_value") else None
+    if_mod_revision = message.if_mod_revision if message.HasField("if_mod_revision") else None
     wants_absent = message.if_absent or if_version == 0
-    wants_present = message.if_present or bool(if_version) or if_value is not None
+    wants_present = (
+        message.if_present or bool(if_version) or if_value is not None or if_mod_revision is not None
+    )
     if wants_absent and wants_present:
         raise InvalidRequest(f"{field}: asks for a missing and an existing key at once", field=field)
     if if_value is not None:
         validate.value(if_value, f"{field}.if_value")
     if not (wants_absent or wants_present):
         return None
-    return commands.Condition(message.if_absent, message.if_present, if_version, if_value)
+    return commands.Condition(message.if_absent, message.if_present, if_version, if_value, if_mod_revision)
 
 
 def _condition_of_existing(
@@ -212,14 +214,13 @@ def identity(message: common_pb2.Idempotency, field: str = "idempotency") -> _Id
     return session_id, sequence, acked_below, request_id
 
 
-Writing = (
-    cache_pb2.SetRequest
-    | cache_pb2.UpdateRequest
-    | cache_pb2.DeleteRequest
-    | cache_pb2.TouchRequest
-    | cache_pb2.IncrementRequest
-    | cache_pb2.BatchRequest
-)
+class Writing(Protocol):
+    """A request that carries an Idempotency."""
+
+    @property
+    def idempotency(self) -> common_pb2.Idempotency: ...
+
+    def HasField(self, field_name: Literal["idempotency"]) -> bool: ...  # protobuf's name
 
 
 def identity_of(request: Writing) -> _Identity:
@@ -255,6 +256,25 @@ def entry(key: bytes, stored: Entry, clock_ms: int, with_value: bool = True) -> 
         message.tags.extend(stored.tags)
         message.lease_id = stored.lease_id
     return message
+
+
+def fill_page(
+    response: cache_pb2.ScanResponse | cache_pb2.FindResponse,
+    found: Sequence[tuple[bytes, Entry]],
+    next_after: bytes | None,
+    clock_ms: int,
+    with_values: bool,
+) -> None:
+    """As many of the entries as fit one reply, and where the next page begins (None: there is none)."""
+    size = 0
+    for key, stored in found:
+        if with_values:
+            size += len(stored.value) + len(key)
+            if size > constants.REPLY_BYTES_MAX and response.entries:
+                next_after = response.entries[-1].key
+                break
+        response.entries.append(entry(key, stored, clock_ms, with_values))
+    response.next_page_token = next_after or b""
 
 
 def set_duration_ms(target: Duration, milliseconds: int) -> None:
@@ -321,6 +341,16 @@ def carried_bytes(results: Iterable[OpResult]) -> int:
         if stored is not None:
             total += len(stored.value)
     return total
+
+
+def check_carried(results: Iterable[OpResult], what: str) -> None:
+    """Raises TooLarge when the results can't go into one reply. The honest answer: it is done, only the reply
+    can't be sent."""
+    size = carried_bytes(results)
+    if size > constants.REPLY_BYTES_MAX:
+        error = validate.too_large(f"reply to {what}", size, constants.REPLY_BYTES_MAX)
+        error.may_have_executed = True
+        raise error
 
 
 def newest_revision(results: Iterable[OpResult]) -> int:

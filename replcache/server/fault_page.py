@@ -13,7 +13,7 @@ from aiohttp import web
 from replcache.raft.fault_disk import DiskFaults
 from replcache.raft.node import RaftNode
 
-_DISK_FIELDS = {"sync_delay_s": float, "fail_syncs": int, "is_full": bool}
+_DISK_FIELDS = {"sync_delay_s": float, "fail_syncs": int, "is_full": bool, "skip_syncs": bool}
 
 
 class FaultPage:

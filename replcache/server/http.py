@@ -35,17 +35,19 @@ class HttpPort:
         stopping: asyncio.Event,
         pages: Mapping[str, Page] | None = None,
         actions: Mapping[str, Page] | None = None,
-        guard: Any = None,
     ) -> None:
-        """guard: an aiohttp middleware that decides who may see a page; None: everybody sees everything."""
         self._port = port
         self._metrics = metrics
         self._stopping = stopping
         self._pages = dict(pages or {})
         self._actions = dict(actions or {})
-        self._middlewares = () if guard is None else (guard,)
+        self._middlewares: tuple[Any, ...] = ()
         self._runner: web.AppRunner | None = None
         self.bound: tuple[str, int] | None = None
+
+    def protect(self, guard: Any) -> None:
+        """guard: an aiohttp middleware that decides who may see a page; to be given before start()."""
+        self._middlewares = (guard,)
 
     async def start(self, address: str, tls: ssl.SSLContext | None) -> None:
         """Raises ConfigError when the address can't be listened on."""

@@ -1,60 +1,29 @@
-"""The Lock service. Acquire waits here for its turn; all rules of the queue are in the state machine.
-
-Life of a waiting Acquire: propose LockAcquire; queued: wait until the applied log says that this owner got
-the lock; look at the lock itself before answering; wait over, caller gone or deadline near: take the place
-in the queue back, so that nobody waits behind a ghost.
-"""
-
-import asyncio
-import random
-from dataclasses import dataclass, replace
+"""The Lock service. Acquire waits on the server for its turn (lock_queue.py)."""
 
 from google.protobuf.duration_pb2 import Duration
 
 from replcache import constants
-from replcache.errors import InvalidRequest, LockTimeout, NotApplied, OutcomeUnknown, ReplcacheError
-from replcache.observability.logs import get_logger
+from replcache.errors import InvalidRequest
 from replcache.pb.v1 import lock_pb2
 from replcache.server import convert, validate
 from replcache.server.backend import Backend
 from replcache.server.deadlines import Deadline
 from replcache.server.interceptors import Method
-from replcache.server.lock_waits import LockWaits
+from replcache.server.lock_queue import LockQueue
 from replcache.server.reads import DEFAULT_PLAN, Reader
 from replcache.statemachine.commands import LockAcquire, LockRelease, LockRenew
 from replcache.statemachine.locks import PlaceView
-from replcache.statemachine.results import LockResult, OpResult, ReleaseResult
-from replcache.tasks import Supervisor
+from replcache.statemachine.results import LockResult, ReleaseResult
 
 NAME = "replcache.v1.Lock"
-_log = get_logger(__name__)
 _KNOWN_MODES = frozenset(lock_pb2.LockMode.values())
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """One Acquire call. wait_end: when it stops waiting, early enough to give the place up in time."""
-
-    op: LockAcquire
-    wait_end: float
-    deadline: Deadline
-    proposal: asyncio.Task[OpResult] | None = None
-
-    def release(self) -> LockRelease:
-        """Takes back what this call got or queued for; nothing when the same owner has asked again since,
-        through this node or another, because then the place is that call's."""
-        return LockRelease(self.op.name, self.op.owner, 0, self.op.attempt)
-
-
 class LockService:
-    def __init__(
-        self, backend: Backend, reader: Reader, waits: LockWaits, supervisor: Supervisor, rng: random.Random
-    ) -> None:
+    def __init__(self, backend: Backend, reader: Reader, queue: LockQueue) -> None:
         self._backend = backend
-        self._rng = rng
         self._reader = reader
-        self._waits = waits
-        self._supervisor = supervisor
+        self._queue = queue
 
     def methods(self) -> list[Method]:
         return [
@@ -65,107 +34,13 @@ class LockService:
         ]
 
     async def acquire(self, request: lock_pb2.AcquireRequest, deadline: Deadline) -> lock_pb2.AcquireResponse:
-        """Waits until the lock is granted or `wait` is over.
-
-        Raises:
-            LockTimeout: not granted in time, and the place in the queue was given up.
-            OutcomeUnknown: the lock may be held or queued for; asking again with the same owner is safe.
-        Cancellation: the place, or the lock if it was granted meanwhile, is given back in the background.
-        """
-        op = replace(_acquire_op(request), attempt=self._rng.getrandbits(63) | 1)
-        wait_ms = op.wait_ms
-        clock = self._backend.clock
-        if not deadline.given:
-            end = deadline.work + wait_ms / 1000
-            deadline = Deadline(end, end, given=False)
-        now = clock.now()
-        margin = min(constants.LOCK_GIVE_UP_MARGIN_MAX_S, (deadline.work - now) / 4)
-        wait_end = min(now + wait_ms / 1000, deadline.work - margin)
-        attempt = _Attempt(op, wait_end, deadline)
-        metrics = self._backend.metrics
-        metrics.lock_waits += 1
-        try:
-            with self._waits.watching(op.name, op.owner) as wake:
-                return await self._acquire(attempt, wake)
-        except asyncio.CancelledError:
-            self._supervisor.short("lock_give_up", self._clean_up(attempt))
-            raise
-        finally:
-            metrics.lock_waits -= 1
-
-    async def _acquire(self, attempt: "_Attempt", wake: asyncio.Event) -> lock_pb2.AcquireResponse:
-        clock = self._backend.clock
-        while True:
-            result = await self._propose(attempt)
-            token = result.token or await self._wait_granted(attempt, wake)
-            if token and self._held_token(attempt) == token:
-                return self._granted(attempt, token, result)
-            if clock.now() >= attempt.wait_end:
-                break
-            if self._waits.stopped:
-                # The place in the queue stays: the same owner finds it again through another node.
-                raise OutcomeUnknown("this node is stopping; ask another one, with the same owner")
-            # Neither granted nor queued any more (the grant ran out before we saw it, or the cluster's
-            # clock ended the wait first): ask again with what is left of the wait.
-        return await self._end_wait(attempt)
-
-    async def _propose(self, attempt: "_Attempt") -> LockResult:
-        """Shielded: a cancelled caller must not leave the order of acquire and release to chance."""
-        left_ms = int((attempt.wait_end - self._backend.clock.now()) * 1000)
-        op = replace(attempt.op, wait_ms=min(max(left_ms, 0), attempt.op.wait_ms))
-        attempt.proposal = self._supervisor.owned(
-            "lock_acquire", self._backend.execute_op(op, attempt.deadline)
+        """Raises what LockQueue.acquire raises."""
+        granted = await self._queue.acquire(_acquire_op(request), deadline)
+        response = lock_pb2.AcquireResponse(
+            header=self._backend.header(granted.revision), token=granted.token
         )
-        result = await asyncio.shield(attempt.proposal)
-        assert type(result) is LockResult
-        return result
-
-    async def _wait_granted(self, attempt: "_Attempt", wake: asyncio.Event) -> int:
-        """The token, or 0 when the wait is over or something else happened to the place in the queue."""
-        clock = self._backend.clock
-        while True:
-            token = self._held_token(attempt)
-            left_s = attempt.wait_end - clock.now()
-            if token or left_s <= 0:
-                return token
-            wake.clear()
-            try:
-                async with asyncio.timeout(min(left_s, constants.LOCK_RECHECK_INTERVAL_S)):
-                    await wake.wait()
-            except TimeoutError:
-                continue
-            return self._held_token(attempt)
-
-    async def _end_wait(self, attempt: "_Attempt") -> lock_pb2.AcquireResponse:
-        try:
-            await self._backend.execute_op(attempt.release(), attempt.deadline)
-        except NotApplied as err:
-            raise OutcomeUnknown(
-                "the wait is over, but the place in the queue could not be given up"
-            ) from err
-        raise LockTimeout("the lock was not granted within the time to wait")
-
-    async def _clean_up(self, attempt: "_Attempt") -> None:
-        """For a caller who went away: first the end of what was proposed, then the release."""
-        if attempt.proposal is not None:
-            await asyncio.wait([attempt.proposal])
-        deadline = self._backend.clock.now() + constants.LOCK_GIVE_UP_TIMEOUT_S
-        try:
-            await self._backend.execute_op(attempt.release(), Deadline(deadline, deadline))
-        except ReplcacheError as err:
-            # The queue forgets the place at the end of the wait, and a granted lock after its ttl.
-            _log.info("lock_not_given_up", reason=err.reason)
-
-    def _held_token(self, attempt: "_Attempt") -> int:
-        return self._backend.machine.held_token(attempt.op.name, attempt.op.owner)
-
-    def _granted(self, attempt: "_Attempt", token: int, result: LockResult) -> lock_pb2.AcquireResponse:
-        # After a wait the grant is as old as it took to wake up; the exact rest is not worth a walk through
-        # a queue that may be 10,000 long.
-        expires_in_ms = result.expires_in_ms if result.token else attempt.op.ttl_ms
-        revision = result.revision if result.token else self._backend.machine.revision
-        response = lock_pb2.AcquireResponse(header=self._backend.header(revision), token=token)
-        convert.set_duration_ms(response.expires_in, expires_in_ms)
+        if granted.expires_in_ms:
+            convert.set_duration_ms(response.expires_in, granted.expires_in_ms)
         return response
 
     async def renew(self, request: lock_pb2.RenewRequest, deadline: Deadline) -> lock_pb2.RenewResponse:
@@ -173,7 +48,7 @@ class LockService:
             validate.lock_name(request.name, "name"),
             validate.lock_owner(request.owner, "owner"),
             validate.not_zero(request.token, "token"),
-            _lock_ttl_ms(request.HasField("ttl"), request.ttl),
+            lock_ttl_ms(request.HasField("ttl"), request.ttl),
         )
         result = await self._backend.execute_op(op, deadline)
         assert type(result) is LockResult
@@ -218,23 +93,30 @@ def _acquire_op(request: lock_pb2.AcquireRequest) -> LockAcquire:
         raise InvalidRequest(
             f"permits: {permits} permits and a shared lock exclude each other", field="permits"
         )
-    wait_ms = 0
-    if request.HasField("wait"):
-        wait_ms = validate.duration_ms(request.wait, "wait", 0, constants.LOCK_WAIT_MS_MAX)
+    ttl_ms = 0
+    if not request.lease_id or request.HasField("ttl"):
+        ttl_ms = lock_ttl_ms(request.HasField("ttl"), request.ttl)
     return LockAcquire(
         validate.lock_name(request.name, "name"),
         validate.lock_owner(request.owner, "owner"),
-        _lock_ttl_ms(request.HasField("ttl"), request.ttl),
-        wait_ms,
+        ttl_ms,
+        lock_wait_ms(request.HasField("wait"), request.wait),
         shared,
         permits,
         validate.text(request.note, "note", constants.LOCK_NOTE_BYTES_MAX),
+        0,
+        request.lease_id,
     )
 
 
-def _lock_ttl_ms(given: bool, ttl: Duration) -> int:
+def lock_ttl_ms(given: bool, ttl: Duration) -> int:
     validate.present(given, "ttl")
     return validate.duration_ms(ttl, "ttl", constants.LOCK_TTL_MS_MIN, constants.LOCK_TTL_MS_MAX)
+
+
+def lock_wait_ms(given: bool, wait: Duration) -> int:
+    """0: does not wait."""
+    return validate.duration_ms(wait, "wait", 0, constants.LOCK_WAIT_MS_MAX) if given else 0
 
 
 def _describe(target: lock_pb2.LockHolder, place: PlaceView) -> None:
@@ -242,4 +124,5 @@ def _describe(target: lock_pb2.LockHolder, place: PlaceView) -> None:
     target.token = place.token
     target.note = place.note
     target.mode = lock_pb2.LOCK_MODE_SHARED if place.shared else lock_pb2.LOCK_MODE_EXCLUSIVE
-    convert.set_duration_ms(target.expires_in, place.expires_in_ms)
+    if place.expires_in_ms:
+        convert.set_duration_ms(target.expires_in, place.expires_in_ms)

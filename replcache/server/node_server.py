@@ -19,8 +19,18 @@ from replcache.config import ServerConfig
 from replcache.errors import ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
+from replcache.observability.recent import RecentEvents
 from replcache.raft.port import RaftPort, Role
-from replcache.server import cache_service, cluster_service, lock_service, session_service, watch_service
+from replcache.server import (
+    cache_service,
+    cluster_service,
+    election_service,
+    keyspace_service,
+    lease_service,
+    lock_service,
+    session_service,
+    watch_service,
+)
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
@@ -30,11 +40,18 @@ from replcache.server.grpc_port import grpc_options, listen, tls_files
 from replcache.server.health import Health
 from replcache.server.http import HttpPort, Page, reload_certificates
 from replcache.server.interceptors import CallBoundary
+from replcache.server.leader_watches import LeaderWatches
+from replcache.server.lock_queue import LockQueue
 from replcache.server.lock_waits import LockWaits
+from replcache.server.many_keys import ManyKeys
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
 from replcache.server.security.setup import build as build_security
+from replcache.server.status.feed import Feed
+from replcache.server.status.pages import StatusPages
+from replcache.server.status.report import QUESTION, Reporter
 from replcache.server.tls import HttpCertificates, TlsFiles
+from replcache.server.txns import Txns
 from replcache.server.watch_hub import WatchHub
 from replcache.tasks import Supervisor
 
@@ -46,6 +63,9 @@ SERVICES = (
     session_service.NAME,
     cluster_service.NAME,
     watch_service.NAME,
+    lease_service.NAME,
+    election_service.NAME,
+    keyspace_service.NAME,
 )
 
 
@@ -53,6 +73,7 @@ class Server:
     """One node's face. Nothing happens before start(); stop() may be called twice.
 
     Attributes:
+        feed: what the status page shows.
         failed: done when this node can't go on, with the reason.
         grpc_address, http_address: where it listens, known after start().
     """
@@ -65,8 +86,9 @@ class Server:
         metrics: Metrics,
         rng: random.Random,
         actions: Mapping[str, Page] | None = None,
+        recent: RecentEvents | None = None,
     ) -> None:
-        """actions: more POST pages of the HTTP port."""
+        """actions: more POST pages of the HTTP port. recent: what the status page shows of the log."""
         self._config = config
         self._port = port
         self._clock = clock
@@ -77,10 +99,15 @@ class Server:
         self._supervisor = Supervisor(lambda name, error: self._fail(f"{name}: {error}"))
         self._waits = LockWaits()
         self._watches = WatchHub(port)
+        self._leaders = LeaderWatches(port)
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
-        self._actions = dict(actions or {})
-        self._http: HttpPort | None = None
+        self._reporter = Reporter(config, port, metrics, self._watches, recent or RecentEvents(), clock)
+        self.feed = Feed(port, self._reporter, clock, config.cluster_name)
+        pages = {}
+        if config.http_listen and config.status_page:
+            pages = StatusPages(self.feed, config.http_listen).pages()
+        self._http = HttpPort(port, metrics, self._stopping, pages, actions)
         # One of the two has the gRPC port, once it is open.
         self._grpc: grpc.aio.Server | None = None
         self._gateways: GatewayPort | None = None
@@ -105,8 +132,10 @@ class Server:
         self.metrics.observe_node(port, lambda: clock.now() - started_at)
         port.add_applied_listener(self._waits.on_applied)
         self._watches.start()
+        self._leaders.start()
         security = build_security(config, clock, self.metrics)
         registry = security.guard.protect(self._services(started_at))
+        self._http.protect(security.http.middleware())
         if security.store is not None:
             self._supervisor.background("auth_file", security.store.follow())
         tls = tls_files(config)
@@ -123,15 +152,10 @@ class Server:
             await server.start()
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
+        self._supervisor.background("status_feed", self.feed.run())
+        port.answer(QUESTION, self._reporter.answer)
         if config.http_listen:
-            self._http = HttpPort(
-                self._port,
-                self.metrics,
-                self._stopping,
-                actions=self._actions,
-                guard=security.http.middleware(),
-            )
-            await self._start_http(self._http, config.http_listen, tls if config.http_tls else None)
+            await self._start_http(config.http_listen, tls if config.http_tls else None)
         _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
 
     def _services(self, started_at: float) -> Registry:
@@ -143,22 +167,31 @@ class Server:
         boundary = self._boundary
         pipeline = Pipeline(backend, batches, boundary, self._stopping)
         cache = cache_service.CacheService(backend, reader, batches)
-        lock = lock_service.LockService(backend, reader, self._waits, self._supervisor, self._rng)
+        many, txns = ManyKeys(backend, reader), Txns(backend)
+        queue = LockQueue(backend, self._waits, self._supervisor, self._rng)
+        lock = lock_service.LockService(backend, reader, queue)
+        lease = lease_service.LeaseService(backend, reader)
+        election = election_service.ElectionService(backend, reader, queue, self._leaders)
+        keyspace = keyspace_service.KeyspaceService(backend, reader)
         session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
         cluster = cluster_service.ClusterService(backend, started_at)
         watch = watch_service.WatchService(backend, reader, self._watches, boundary)
         registry = Registry()
-        for name, handlers in (
-            (
-                cache_service.NAME,
-                boundary.methods(cache_service.NAME, cache.methods(), {"Pipeline": pipeline.handler()}),
-            ),
-            (lock_service.NAME, boundary.methods(lock_service.NAME, lock.methods())),
-            (session_service.NAME, boundary.methods(session_service.NAME, session.methods())),
-            (cluster_service.NAME, boundary.methods(cluster_service.NAME, cluster.methods())),
-            (watch_service.NAME, {"Watch": watch.handler()}),
+        on_keys = [*cache.methods(), *many.methods(), *txns.methods()]
+        for name, methods, streams in (
+            (cache_service.NAME, on_keys, {"Pipeline": pipeline.handler()}),
+            (lock_service.NAME, lock.methods(), {}),
+            (session_service.NAME, session.methods(), {}),
+            (cluster_service.NAME, cluster.methods(), {}),
+            (lease_service.NAME, lease.methods(), {}),
+            (keyspace_service.NAME, keyspace.methods(), {}),
         ):
-            registry.add_registered_method_handlers(name, handlers)
+            registry.add_registered_method_handlers(name, boundary.methods(name, methods, streams))
+        registry.add_registered_method_handlers(watch_service.NAME, {"Watch": watch.handler()})
+        observing = {"Observe": election.observe_handler()}
+        registry.add_registered_method_handlers(
+            election_service.NAME, boundary.methods(election_service.NAME, election.methods()) | observing
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, registry)
         if self._config.reflection:
             names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
@@ -166,7 +199,7 @@ class Server:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registry)
         return registry
 
-    async def _start_http(self, http: HttpPort, address: str, tls: TlsFiles | None) -> None:
+    async def _start_http(self, address: str, tls: TlsFiles | None) -> None:
         context = None
         if tls is not None:
             certificates = HttpCertificates(tls)
@@ -174,9 +207,11 @@ class Server:
             self._supervisor.background(
                 "http_certificate", reload_certificates(certificates.reload_when_changed)
             )
-        await http.start(address, context)
-        assert http.bound is not None
-        self.http_address = "{}:{}".format(*http.bound)
+        await self._http.start(address, context)
+        assert self._http.bound is not None
+        self.http_address = "{}:{}".format(*self._http.bound)
+        if self._config.status_page:
+            self._reporter.listening(*self._http.bound)
 
     async def _measure_lag(self) -> None:
         """How late timers fire is how long something held the loop."""
@@ -206,13 +241,14 @@ class Server:
         await self._give_leadership_away()
         self._waits.stop()
         self._watches.stop()
+        self.feed.close()
+        self._leaders.stop()
         if self._grpc is not None:
             await self._drain(self._grpc.stop, grace_s)
         if self._gateways is not None:
             await self._drain(self._gateways.stop, grace_s)
         self._port.remove_applied_listener(self._waits.on_applied)
-        if self._http is not None:
-            await self._http.close()
+        await self._http.close()
         await self._supervisor.close(short_timeout_s=grace_s)
         _log.info("stopped", node=self._config.name)
 

@@ -86,16 +86,32 @@ def content_type(content: str, field: str) -> str:
     return text(content, field, constants.CONTENT_TYPE_BYTES_MAX)
 
 
-def tags(items: Iterable[str], field: str) -> tuple[str, ...]:
+def tags(items: Iterable[str], field: str, limit: int = constants.TAGS_PER_ENTRY_MAX) -> tuple[str, ...]:
     """Without repetitions, in the caller's order."""
     unique = tuple(dict.fromkeys(items))
-    if len(unique) > constants.TAGS_PER_ENTRY_MAX:
-        raise too_large(field, len(unique), constants.TAGS_PER_ENTRY_MAX, "tags")
-    for index, tag in enumerate(unique):
-        if not tag:
-            raise InvalidRequest(f"{field}[{index}]: must not be empty", field=f"{field}[{index}]")
-        text(tag, f"{field}[{index}]", constants.TAG_BYTES_MAX)
+    if len(unique) > limit:
+        raise too_large(field, len(unique), limit, "tags")
+    for index, one in enumerate(unique):
+        tag(one, f"{field}[{index}]")
     return unique
+
+
+def tag(given: str, field: str) -> str:
+    return name(given, field, constants.TAG_BYTES_MAX)
+
+
+def some_tags(items: Collection[str], field: str) -> tuple[str, ...]:
+    """1..TAGS_PER_REQUEST_MAX tags that a request is about."""
+    if not items:
+        raise InvalidRequest(f"{field}: at least one tag must be given", field=field)
+    return tags(items, field, constants.TAGS_PER_REQUEST_MAX)
+
+
+def prefix(given: bytes, field: str) -> bytes:
+    """The beginning of keys; may be empty."""
+    if len(given) > constants.KEY_BYTES_MAX:
+        raise too_large(field, len(given), constants.KEY_BYTES_MAX)
+    return given
 
 
 def duration_nanos(duration: Duration, field: str) -> int:

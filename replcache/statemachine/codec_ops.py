@@ -58,6 +58,8 @@ def _fill_condition(condition: Condition | None, message: pb.Condition) -> None:
         message.if_version = condition.if_version
     if condition.if_value is not None:
         message.if_value = condition.if_value
+    if condition.if_mod_revision is not None:
+        message.if_mod_revision = condition.if_mod_revision
 
 
 def _condition(message: Any) -> Condition | None:
@@ -69,6 +71,7 @@ def _condition(message: Any) -> Condition | None:
         found.if_present,
         found.if_version if found.HasField("if_version") else None,
         found.if_value if found.HasField("if_value") else None,
+        found.if_mod_revision if found.HasField("if_mod_revision") else None,
     )
 
 

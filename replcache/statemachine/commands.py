@@ -15,6 +15,8 @@ class Condition:
     if_present: bool = False
     if_version: int | None = None
     if_value: bytes | None = None
+    # Of the last change; never the same again, while versions start over with a new key.
+    if_mod_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

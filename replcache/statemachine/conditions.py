@@ -18,6 +18,9 @@ def check_condition(condition: Condition, row: Row | None) -> Refusal | None:
     if condition.if_value is not None and (row is None or row[0] != condition.if_value):
         found = "the key is missing" if row is None else f"the value of version {version} is another"
         return _failed(f"if_value: {found}")
+    if condition.if_mod_revision is not None and (row is None or row[2] != condition.if_mod_revision):
+        found = "the key is missing" if row is None else f"the last change was at revision {row[2]}"
+        return _failed(f"if_mod_revision {condition.if_mod_revision}: {found}")
     return None
 
 

@@ -7,6 +7,7 @@ by bit (graves.py).
 Invariant: keys and places are those that name the lease in their rows and places; they are derived.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,6 +124,11 @@ class LeaseTable:
         ttl_ms, due_ms = self.terms[lease_id]
         remaining_ms = due_ms - self._turn.clock_ms
         return LeaseView(lease_id, ttl_ms, remaining_ms, len(lease.keys), tuple(sorted(lease.places)))
+
+    def keys(self, lease_id: int) -> Iterator[bytes]:
+        """Keys that hang on it, ascending, also of rows that are past their own time."""
+        lease = self.leases.get(lease_id)
+        return iter(()) if lease is None else lease.keys.in_order()
 
     # --- snapshot ---
 

@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from replcache.constants import HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX
 from replcache.statemachine import codec
@@ -28,7 +29,7 @@ from replcache.statemachine.guards import GuardTable
 from replcache.statemachine.history import History
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
 from replcache.statemachine.leases import LeaseTable, LeaseView
-from replcache.statemachine.locks import LockTable, LockView
+from replcache.statemachine.locks import LockGlance, LockTable, LockView, PlaceView
 from replcache.statemachine.namespaces import NamespaceView
 from replcache.statemachine.operations import KEY_OPERATIONS, OTHER_OPERATIONS, keys_of
 from replcache.statemachine.results import (
@@ -300,6 +301,14 @@ class StateMachine:
         """One lock, or all (up to 1,000, by name) when `name` is empty."""
         return self.locks.describe(name)
 
+    def glance_at_locks(self, limit: int, places: int) -> list[LockGlance]:
+        """Up to `limit` locks, the most wanted first, each with up to `places` holders and waiters."""
+        return self.locks.glance(limit, places)
+
+    def lock_holders(self, name: str) -> tuple[PlaceView, ...]:
+        """Who holds the lock, however long its queue is."""
+        return self.locks.holders(name)
+
     def held_token(self, name: str, owner: bytes) -> int:
         """The fencing token under which `owner` holds the lock; 0: it does not."""
         return self.locks.held_token(name, owner)
@@ -313,6 +322,11 @@ class StateMachine:
 
     def describe_lease(self, lease_id: int) -> LeaseView | None:
         return self.leases.describe(lease_id)
+
+    def lease_keys(self, lease_id: int, limit: int) -> list[bytes]:
+        """Living keys that hang on the lease, in byte order, up to `limit`."""
+        living = (key for key in self.leases.keys(lease_id) if self.store.peek(key) is not None)
+        return list(islice(living, limit))
 
     def next_due_ms(self) -> int | None:
         """Earliest cluster time at which something ends; None: nothing will. At or before clock_ms: removals

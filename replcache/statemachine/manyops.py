@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from replcache.constants import DELETE_RANGE_KEYS_MAX
 from replcache.statemachine.commands import Accessed, DeleteRange, Evict
 from replcache.statemachine.entries import slide
 from replcache.statemachine.events import Event, EventKind
@@ -11,8 +12,7 @@ from replcache.statemachine.writers import Writer
 if TYPE_CHECKING:
     from replcache.statemachine.machine import StateMachine
 
-# Keys that one DeleteRange deletes, and looks at: about 5 ms.
-DELETE_RANGE_KEYS_MAX: Final = 2000
+# Keys that one DeleteRange looks at: about 5 ms.
 DELETE_RANGE_EXAMINED_MAX: Final = 20_000
 
 
@@ -68,7 +68,7 @@ def apply_evict(machine: "StateMachine", op: Evict) -> CountResult | Refusal:
         if row is None or (op.mod_revisions and op.mod_revisions[number] != row[2]):
             continue
         store.remove(key)
-        turn.events.append(Event(turn.next_revision(), EventKind.EVICT, key, None))
+        turn.events.append(Event(turn.next_revision(), EventKind.EVICT, key, None, row))
         count += 1
     store.evicted_totals[op.reason] = store.evicted_totals.get(op.reason, 0) + count
     return CountResult(count, machine.revision)

@@ -168,6 +168,9 @@ class State:
             raise errors.ConditionFailed(f"the version is {stored.version if stored else 0}")
         if condition.HasField("if_value") and (stored is None or condition.if_value != stored.value):
             raise errors.ConditionFailed("the value is another")
+        revision = stored.mod_revision if stored else 0
+        if condition.HasField("if_mod_revision") and condition.if_mod_revision != revision:
+            raise errors.ConditionFailed(f"the last change was at revision {revision}")
         self._check_fence(request)
 
     def _check_fence(self, request: Any) -> None:
@@ -198,7 +201,8 @@ class State:
         )
         if request.want_previous and old is not None:
             fill_entry(result.previous, request.key, old)
-        result.version = self._put(request.key, old, new).version
+        stored = self._put(request.key, old, new)
+        result.version, result.header.revision = stored.version, stored.mod_revision
 
     def _update(self, request: cache_pb2.UpdateRequest, result: cache_pb2.UpdateResponse) -> None:
         old = self.entries.get(request.key)

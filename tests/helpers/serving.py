@@ -13,7 +13,16 @@ from grpc_status import rpc_status
 from replcache.clock import SystemClock
 from replcache.config import ServerConfig
 from replcache.observability.metrics import Metrics
-from replcache.pb.v1 import cache_pb2_grpc, cluster_pb2_grpc, lock_pb2_grpc, session_pb2_grpc
+from replcache.pb.v1 import (
+    cache_pb2_grpc,
+    cluster_pb2_grpc,
+    election_pb2_grpc,
+    keyspace_pb2_grpc,
+    lease_pb2_grpc,
+    lock_pb2_grpc,
+    session_pb2_grpc,
+    watch_pb2_grpc,
+)
 from replcache.server.node_server import Server
 from tests.helpers.fake_raft import FakeRaft
 
@@ -29,6 +38,22 @@ class Serving:
     lock: Any
     session: Any
     cluster: Any
+
+    @property
+    def lease(self) -> Any:
+        return lease_pb2_grpc.LeaseStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @property
+    def election(self) -> Any:
+        return election_pb2_grpc.ElectionStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @property
+    def keyspace(self) -> Any:
+        return keyspace_pb2_grpc.KeyspaceStub(self.channel)  # type: ignore[no-untyped-call]
+
+    @property
+    def watch(self) -> Any:
+        return watch_pb2_grpc.WatchStub(self.channel)  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager

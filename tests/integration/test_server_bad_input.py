@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from replcache import constants as c
 from replcache.pb.v1 import cache_pb2 as pb
-from replcache.pb.v1 import cluster_pb2, lock_pb2, session_pb2
+from replcache.pb.v1 import cluster_pb2, election_pb2, keyspace_pb2, lease_pb2, lock_pb2, session_pb2
 from replcache.pb.v1.common_pb2 import Fence, Idempotency, ReadOptions
 from tests.helpers.serving import Serving, failure, serving, wire_error
 
@@ -48,7 +48,32 @@ def idem(**given: Any) -> pb.DeleteRequest:
     return pb.DeleteRequest(key=KEY, idempotency=Idempotency(**given))
 
 
+def txn(**given: Any) -> pb.TxnRequest:
+    return pb.TxnRequest(**given)
+
+
+def tags(number: int) -> list[str]:
+    return [str(index) for index in range(number)]
+
+
+def delete_range(start: bytes, end: bytes, **given: Any) -> pb.DeleteRangeRequest:
+    return pb.DeleteRangeRequest(keys=pb.KeyRange(start=start, end=end), **given)
+
+
+def campaign(**given: Any) -> election_pb2.CampaignRequest:
+    return election_pb2.CampaignRequest(**{"name": "e", "candidate": b"o", "ttl": D(seconds=1), **given})
+
+
+def namespace(**given: Any) -> keyspace_pb2.SetNamespaceRequest:
+    return keyspace_pb2.SetNamespaceRequest(namespace=keyspace_pb2.Namespace(**given))
+
+
+def guard(**given: Any) -> keyspace_pb2.SetGuardRequest:
+    return keyspace_pb2.SetGuardRequest(guard=keyspace_pb2.Guard(**given))
+
+
 ABSENT = pb.Condition(if_absent=True)
+BIG = pb.SetRequest(key=KEY, value=bytes(c.VALUE_BYTES_MAX))
 SET, GET = pb.SetRequest(key=KEY), pb.GetRequest(key=KEY)
 BAD: list[tuple[str, str, Any, str]] = [
     # service, method, request, field that has to be named
@@ -74,7 +99,6 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("cache", "Set", pb.SetRequest(key=KEY, ttl=D(seconds=2**62)), "ttl"),
     ("cache", "Set", pb.SetRequest(key=KEY, idle_ttl=D()), "idle_ttl"),
     ("cache", "Set", pb.SetRequest(key=KEY, keep_ttl=True, ttl=D(seconds=1)), "keep_ttl"),
-    ("cache", "Set", pb.SetRequest(key=KEY, lease_id=1), "lease_id"),
     ("cache", "Set", pb.SetRequest(key=KEY, tags=[""]), "tags[0]"),
     ("cache", "Set", pb.SetRequest(key=KEY, tags=["ok", "x" * 129]), "tags[1]"),
     ("cache", "Set", pb.SetRequest(key=KEY, tags=[str(i) for i in range(33)]), "tags"),
@@ -82,6 +106,7 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("cache", "Set", condition(if_absent=True, if_version=3), "condition"),
     ("cache", "Set", condition(if_absent=True, if_value=b""), "condition"),
     ("cache", "Set", condition(if_version=0, if_value=b"x"), "condition"),
+    ("cache", "Set", condition(if_absent=True, if_mod_revision=4), "condition"),
     ("cache", "Set", condition(if_value=BIG_VALUE), "condition.if_value"),
     ("cache", "Set", pb.SetRequest(key=KEY, fence=Fence(token=1)), "fence.name"),
     ("cache", "Set", pb.SetRequest(key=KEY, fence=Fence(name="l")), "fence.token"),
@@ -110,6 +135,58 @@ BAD: list[tuple[str, str, Any, str]] = [
     ("cache", "Batch", ops({"get": GET}, {"set": pb.SetRequest()}), "operations[1].set.key"),
     ("cache", "Batch", ops(pb.Operation(get=read(level=1))), "operations[0].get.read"),
     ("cache", "Batch", ops(*[pb.Operation(set=SET)] * (c.BATCH_OPERATIONS_MAX + 1)), "operations"),
+    ("cache", "Txn", txn(), "then"),
+    ("cache", "Txn", txn(compares=[pb.Compare(condition=ABSENT)]), "compares[0].key"),
+    ("cache", "Txn", txn(compares=[pb.Compare(key=KEY)]), "compares[0].condition"),
+    ("cache", "Txn", txn(compares=[pb.Compare(key=KEY, condition=pb.Condition())]), "compares[0].condition"),
+    ("cache", "Txn", txn(held=[Fence(name="l")]), "held[0].token"),
+    ("cache", "Txn", txn(then=[{"get": GET}, {"set": pb.SetRequest()}]), "then[1].set.key"),
+    ("cache", "Txn", txn(otherwise=[pb.Operation()]), "otherwise[0]"),
+    ("cache", "Txn", txn(then=[{"get": read(level=1)}]), "then[0].get.read"),
+    ("cache", "Txn", txn(then=[{"get": GET}] * 4096, held=[Fence(name="l", token=1)]), "then"),
+    ("cache", "Txn", txn(then=[{"set": BIG}] * 3), "transaction"),
+    ("cache", "InvalidateTags", pb.InvalidateTagsRequest(), "tags"),
+    ("cache", "InvalidateTags", pb.InvalidateTagsRequest(tags=tags(65)), "tags"),
+    ("cache", "InvalidateTags", pb.InvalidateTagsRequest(tags=["a", ""]), "tags[1]"),
+    ("cache", "InvalidateTags", pb.InvalidateTagsRequest(tags=["x" * 129]), "tags[0]"),
+    ("cache", "Find", pb.FindRequest(), "tags"),
+    ("cache", "Find", pb.FindRequest(tags=tags(65)), "tags"),
+    ("cache", "Find", pb.FindRequest(tags=["a"], page_size=1001), "page_size"),
+    ("cache", "Find", pb.FindRequest(tags=["a"], page_token=BIG_KEY), "page_token"),
+    ("cache", "DeleteRange", pb.DeleteRangeRequest(), "range"),
+    ("cache", "DeleteRange", pb.DeleteRangeRequest(prefix=BIG_KEY), "prefix"),
+    ("cache", "DeleteRange", pb.DeleteRangeRequest(prefix=b"a", limit=2001), "limit"),
+    ("cache", "DeleteRange", delete_range(b"b", b"b"), "keys.end"),
+    ("cache", "DeleteRange", delete_range(BIG_KEY, b""), "keys.start"),
+    ("cache", "DeleteRange", delete_range(b"a", b"b", fence=Fence(name="l")), "fence.token"),
+    ("lease", "Grant", lease_pb2.GrantLeaseRequest(), "ttl"),
+    ("lease", "Grant", lease_pb2.GrantLeaseRequest(ttl=D(nanos=999_000_000)), "ttl"),
+    ("lease", "Grant", lease_pb2.GrantLeaseRequest(ttl=D(seconds=24 * 3600 + 1)), "ttl"),
+    ("lease", "KeepAlive", lease_pb2.KeepLeaseRequest(), "lease_id"),
+    ("lease", "Revoke", lease_pb2.RevokeLeaseRequest(), "lease_id"),
+    ("lease", "Describe", lease_pb2.DescribeLeaseRequest(), "lease_id"),
+    ("election", "Campaign", campaign(name=""), "name"),
+    ("election", "Campaign", campaign(candidate=bytes(65)), "candidate"),
+    ("election", "Campaign", campaign(ttl=D(nanos=99_000_000)), "ttl"),
+    ("election", "Campaign", campaign(wait=D(seconds=3601)), "wait"),
+    ("election", "Campaign", campaign(value="x" * 257), "value"),
+    ("election", "Renew", election_pb2.RenewCampaignRequest(name="e", candidate=b"o", token=1), "ttl"),
+    ("election", "Proclaim", election_pb2.ProclaimRequest(name="e", candidate=b"o"), "token"),
+    ("election", "Resign", election_pb2.ResignRequest(name="e"), "candidate"),
+    ("election", "Leader", election_pb2.LeaderRequest(), "name"),
+    ("keyspace", "SetNamespace", keyspace_pb2.SetNamespaceRequest(), "namespace"),
+    ("keyspace", "SetNamespace", namespace(), "namespace.name"),
+    ("keyspace", "SetNamespace", namespace(name="x" * 65), "namespace.name"),
+    ("keyspace", "SetNamespace", namespace(name="n", prefix=BIG_KEY), "namespace.prefix"),
+    ("keyspace", "SetNamespace", namespace(name="n", policy=9), "namespace.policy"),
+    ("keyspace", "SetNamespace", namespace(name="n", policy=2), "namespace.max_bytes"),
+    ("keyspace", "SetNamespace", namespace(name="n", max_bytes=2**50 + 1), "namespace.max_bytes"),
+    ("keyspace", "RemoveNamespace", keyspace_pb2.RemoveNamespaceRequest(), "name"),
+    ("keyspace", "SetGuard", keyspace_pb2.SetGuardRequest(), "guard"),
+    ("keyspace", "SetGuard", guard(lock="l"), "guard.prefix"),
+    ("keyspace", "SetGuard", guard(prefix=b"p"), "guard.lock"),
+    ("keyspace", "RemoveGuard", keyspace_pb2.RemoveGuardRequest(), "prefix"),
+    ("keyspace", "Statistics", keyspace_pb2.StatisticsRequest(hot_keys=101), "hot_keys"),
     ("lock", "Acquire", lock(name=""), "name"),
     ("lock", "Acquire", lock(name="x" * 257), "name"),
     ("lock", "Acquire", lock(owner=b""), "owner"),
@@ -181,6 +258,16 @@ GOOD: list[tuple[str, str, Any]] = [
     ("lock", "Acquire", lock(name="semaphore", permits=c.LOCK_PERMITS_MAX)),
     ("lock", "Acquire", lock(ttl=D(nanos=100_000_000))),
     ("session", "Open", session_pb2.OpenSessionRequest(ttl=D(seconds=1))),
+    ("cache", "Txn", txn(then=[{"get": GET}] * 4096)),
+    ("cache", "InvalidateTags", pb.InvalidateTagsRequest(tags=tags(64))),
+    ("cache", "Find", pb.FindRequest(tags=tags(64), page_size=1000)),
+    ("cache", "DeleteRange", pb.DeleteRangeRequest(prefix=b"nothing", limit=2000)),
+    ("cache", "DeleteRange", delete_range(b"nothing", b"")),
+    ("lease", "Grant", lease_pb2.GrantLeaseRequest(ttl=D(seconds=24 * 3600))),
+    ("election", "Campaign", campaign(name="x" * 255, candidate=bytes(64), value="x" * 256)),
+    ("keyspace", "SetNamespace", namespace(name="x" * 64, prefix=b"nothing", max_bytes=2**50, policy=3)),
+    ("keyspace", "SetGuard", guard(prefix=b"nothing", lock="x" * 256)),
+    ("keyspace", "Statistics", keyspace_pb2.StatisticsRequest(hot_keys=100)),
 ]  # fmt: skip
 
 
@@ -196,9 +283,14 @@ def everything_of(one: Serving) -> list[tuple[str, Any]]:
     return [
         (f"/replcache.v1.{service}/{name}", None)
         for service, names in {
-            "Cache": "Get BatchGet Set Update Delete Touch Increment Scan Batch",
+            "Cache": "Get BatchGet Set Update Delete Touch Increment Scan Batch "
+            "Txn InvalidateTags Find DeleteRange",
             "Lock": "Acquire Renew Release Describe",
             "Session": "Open KeepAlive Close",
+            "Lease": "Grant KeepAlive Revoke Describe",
+            "Election": "Campaign Renew Proclaim Resign Leader",
+            "Keyspace": "SetNamespace RemoveNamespace ListNamespaces "
+            "SetGuard RemoveGuard ListGuards Statistics",
             "Cluster": "AddMember PromoteMember RemoveMember TransferLeadership Status Members Hash",
         }.items()
         for name in names.split()

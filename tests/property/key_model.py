@@ -284,6 +284,7 @@ class KeyModel:
             and not (condition.if_present and item is None)
             and condition.if_version in (None, version)
             and (condition.if_value is None or (item is not None and item.value == condition.if_value))
+            and condition.if_mod_revision in (None, 0 if item is None else item.mod)
         )
         if not holds:
             raise Refused("CONDITION_FAILED")

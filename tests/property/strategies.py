@@ -54,7 +54,12 @@ versions = st.one_of(st.none(), st.integers(0, 3))
 conditions = st.one_of(
     st.none(),
     st.builds(
-        Condition, st.booleans(), st.booleans(), versions, st.one_of(st.none(), st.sampled_from([b"", b"1"]))
+        Condition,
+        st.booleans(),
+        st.booleans(),
+        versions,
+        st.one_of(st.none(), st.sampled_from([b"", b"1"])),
+        st.one_of(st.none(), st.none(), st.integers(1, 9)),
     ),
 )
 fences = st.one_of(st.none(), st.none(), st.builds(Fence, st.sampled_from(NAMES), st.integers(0, 12)))

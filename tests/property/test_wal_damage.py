@@ -5,6 +5,7 @@ means nothing; a cut file comes back as the exact prefix of whole records; zeroe
 last group.
 """
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,10 @@ from replcache.raft.wal_format import SECTOR_BYTES, SEGMENT_HEADER_BYTES, record
 from tests.helpers.log_model import LogModel, LogState, state_of
 from tests.helpers.sim_disk import SimDisk
 
-FILE_BYTES = 8192
+# Time grows with the square of the size: 64 KB takes minutes (`make damage KB=64`).
+SCALE = max(1, int(os.environ.get("REPLCACHE_TEST_WAL_KB", "8")) // 8)
+FILE_BYTES = 8192 * SCALE
+GROUPS = ((20,), (0, 1, 7, 600), (300, 8), (1500,), (40,) * 9, (900, 30, 16))
 PATH = "/wal/0000000000000001.wal"
 
 
@@ -35,7 +39,7 @@ class Log:
         self.ends = [SEGMENT_HEADER_BYTES]
         self.group_ends: list[int] = []
         wal = open_wal(self.disk)
-        for number, sizes in enumerate([(20,), (0, 1, 7, 600), (300, 8), (1500,), (40,) * 9, (900, 30, 16)]):
+        for number, sizes in enumerate(GROUPS * SCALE):
             term = number + 1
             vote = f"node-{number}" if number % 2 else None
             wal.set_hard_state(term, vote)
@@ -43,7 +47,7 @@ class Log:
             self.record(len(vote or ""))
             for size in sizes:
                 index = wal.last_index + 1
-                payload = bytes([index]).ljust(size, b"\0")[:size]
+                payload = bytes([index % 256]).ljust(size, b"\0")[:size]
                 wal.append([(index, term, index % 3, payload)])
                 self.model.append([(index, term, index % 3, payload)])
                 self.record(size)

@@ -117,16 +117,18 @@ class Op(_message.Message):
     def __init__(self, set: _Optional[_Union[Set, _Mapping]] = ..., update: _Optional[_Union[Update, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., touch: _Optional[_Union[Touch, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., get: _Optional[_Union[Get, _Mapping]] = ..., lock_acquire: _Optional[_Union[LockAcquire, _Mapping]] = ..., lock_renew: _Optional[_Union[LockRenew, _Mapping]] = ..., lock_release: _Optional[_Union[LockRelease, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_keep: _Optional[_Union[SessionKeep, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., invalidate_tags: _Optional[_Union[InvalidateTags, _Mapping]] = ..., lock_note: _Optional[_Union[LockNote, _Mapping]] = ..., lease_grant: _Optional[_Union[LeaseGrant, _Mapping]] = ..., lease_keep: _Optional[_Union[LeaseKeep, _Mapping]] = ..., lease_revoke: _Optional[_Union[LeaseRevoke, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., accessed: _Optional[_Union[Accessed, _Mapping]] = ..., evict: _Optional[_Union[Evict, _Mapping]] = ..., txn: _Optional[_Union[Txn, _Mapping]] = ..., guard_set: _Optional[_Union[GuardSet, _Mapping]] = ..., guard_remove: _Optional[_Union[GuardRemove, _Mapping]] = ..., namespace_set: _Optional[_Union[NamespaceSet, _Mapping]] = ..., namespace_remove: _Optional[_Union[NamespaceRemove, _Mapping]] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("if_absent", "if_present", "if_version", "if_value")
+    __slots__ = ("if_absent", "if_present", "if_version", "if_value", "if_mod_revision")
     IF_ABSENT_FIELD_NUMBER: _ClassVar[int]
     IF_PRESENT_FIELD_NUMBER: _ClassVar[int]
     IF_VERSION_FIELD_NUMBER: _ClassVar[int]
     IF_VALUE_FIELD_NUMBER: _ClassVar[int]
+    IF_MOD_REVISION_FIELD_NUMBER: _ClassVar[int]
     if_absent: bool
     if_present: bool
     if_version: int
     if_value: bytes
-    def __init__(self, if_absent: bool = ..., if_present: bool = ..., if_version: _Optional[int] = ..., if_value: _Optional[bytes] = ...) -> None: ...
+    if_mod_revision: int
+    def __init__(self, if_absent: bool = ..., if_present: bool = ..., if_version: _Optional[int] = ..., if_value: _Optional[bytes] = ..., if_mod_revision: _Optional[int] = ...) -> None: ...
 
 class Fence(_message.Message):
     __slots__ = ("name", "token")

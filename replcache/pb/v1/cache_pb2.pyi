@@ -38,16 +38,18 @@ class Entry(_message.Message):
     def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ..., content_type: _Optional[str] = ..., create_revision: _Optional[int] = ..., mod_revision: _Optional[int] = ..., version: _Optional[int] = ..., expires_in: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., idle_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., reads_left: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., lease_id: _Optional[int] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("if_absent", "if_present", "if_version", "if_value")
+    __slots__ = ("if_absent", "if_present", "if_version", "if_value", "if_mod_revision")
     IF_ABSENT_FIELD_NUMBER: _ClassVar[int]
     IF_PRESENT_FIELD_NUMBER: _ClassVar[int]
     IF_VERSION_FIELD_NUMBER: _ClassVar[int]
     IF_VALUE_FIELD_NUMBER: _ClassVar[int]
+    IF_MOD_REVISION_FIELD_NUMBER: _ClassVar[int]
     if_absent: bool
     if_present: bool
     if_version: int
     if_value: bytes
-    def __init__(self, if_absent: bool = ..., if_present: bool = ..., if_version: _Optional[int] = ..., if_value: _Optional[bytes] = ...) -> None: ...
+    if_mod_revision: int
+    def __init__(self, if_absent: bool = ..., if_present: bool = ..., if_version: _Optional[int] = ..., if_value: _Optional[bytes] = ..., if_mod_revision: _Optional[int] = ...) -> None: ...
 
 class GetRequest(_message.Message):
     __slots__ = ("key", "read")

@@ -65,6 +65,8 @@ def test_indexes_may_have_gaps_for_entries_that_are_no_commands() -> None:
         (Condition(if_version=2), False, False),
         (Condition(if_value=b"v"), False, True),
         (Condition(if_value=b""), False, False),
+        (Condition(if_mod_revision=1), False, True),
+        (Condition(if_mod_revision=2), False, False),
         (Condition(if_version=1, if_value=b"w"), False, False),
         (Condition(if_absent=True, if_present=True), False, False),
     ],
@@ -83,6 +85,23 @@ def test_conditions(condition: Condition, on_missing: bool, on_version_1: bool) 
             assert result.code is RefusalCode.CONDITION_FAILED
             assert b"v" not in result.message.encode().split()
             assert driver.machine.revision == revision
+
+
+def test_a_mod_revision_never_comes_back_where_a_version_does() -> None:
+    """The proof of a fill: deleted and made again, the key has its old version and not its old revision."""
+    driver = Driver()
+    first = driver.one(Set(b"k", b"v", ttl_ms=1000))
+    assert isinstance(first, SetResult)
+    driver.one(Touch(b"k", 2000, condition=Condition(if_mod_revision=first.revision)))
+    own = Condition(if_mod_revision=first.revision)
+    assert driver.one(Set(b"k", b"v", condition=Condition(if_version=1, if_mod_revision=first.revision)))
+    assert isinstance(driver.one(Set(b"k", b"w", condition=own)), Refusal)
+    driver.one(Delete(b"k"))
+    again = driver.one(Set(b"k", b"v"))
+    assert isinstance(again, SetResult)
+    assert again.version == first.version
+    assert isinstance(driver.one(Set(b"k", b"stale", condition=own)), Refusal)
+    assert isinstance(driver.one(Delete(b"k", condition=own)), Refusal)
 
 
 def test_previous_is_given_when_asked_for() -> None:
