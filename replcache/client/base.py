@@ -55,6 +55,9 @@ class BaseClient:
         session_ttl: Duration | None = None,
         codec: str | Codec | None = None,
         part_bytes: int | None = None,
+        token: str | None = None,
+        token_file: str | None = None,
+        insecure: bool | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -73,6 +76,9 @@ class BaseClient:
             session_ttl: how long the cluster remembers this client's writes while it is silent.
             codec: "auto", "json", "msgpack", "pickle", or an object with encode and decode (client/codec.py).
             part_bytes: values above twice this are stored in parts of this size; default 512 KiB.
+            token, token_file: who this client is, where nodes ask for it (docs/security.md); without them
+                REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE of the environment.
+            insecure: True: send the token without TLS to other machines too.
             clock, rng: for tests.
 
         Raises:
@@ -91,6 +97,9 @@ class BaseClient:
             "session_ttl": session_ttl,
             "codec": codec if isinstance(codec, str) else None,
             "part_bytes": part_bytes,
+            "token": token,
+            "token_file": token_file,
+            "insecure": insecure,
         }
         self.settings = parse_settings(url, arguments)
         self._clock: Clock = clock if clock is not None else SystemClock()
