@@ -5,6 +5,7 @@ import os
 import typer
 
 from replcache.cli import (
+    auth_commands,
     bench_command,
     certs_command,
     cluster_command,
@@ -48,6 +49,7 @@ node_commands.register(app)
 cluster_command.register(app)
 database_commands.register(app)
 certs_command.register(app)
+auth_commands.register(app)
 bench_command.register(app)
 
 
