@@ -5,10 +5,12 @@ import os
 import typer
 
 from replcache.cli import (
+    auth_commands,
     bench_command,
     certs_command,
     cluster_command,
     data_commands,
+    database_commands,
     lock_commands,
     node_commands,
     server_commands,
@@ -45,7 +47,9 @@ watch_command.register(app)
 lock_commands.register(app)
 node_commands.register(app)
 cluster_command.register(app)
+database_commands.register(app)
 certs_command.register(app)
+auth_commands.register(app)
 bench_command.register(app)
 
 

@@ -46,6 +46,7 @@ from replcache.server.lock_waits import LockWaits
 from replcache.server.many_keys import ManyKeys
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
+from replcache.server.security.setup import build as build_security
 from replcache.server.status.feed import Feed
 from replcache.server.status.pages import StatusPages
 from replcache.server.status.report import QUESTION, Reporter
@@ -132,11 +133,17 @@ class Server:
         port.add_applied_listener(self._waits.on_applied)
         self._watches.start()
         self._leaders.start()
-        registry = self._services(started_at)
+        security = build_security(config, clock, self.metrics)
+        registry = security.guard.protect(self._services(started_at))
+        self._http.protect(security.http.middleware())
+        if security.store is not None:
+            self._supervisor.background("auth_file", security.store.follow())
         tls = tls_files(config)
         await self._health.update()
         if config.gateways:
-            self._gateways = GatewayPort(config, registry, self._boundary.writing, clock, self._supervisor)
+            self._gateways = GatewayPort(
+                config, registry, self._boundary.writing, security.guard.paths, clock, self._supervisor
+            )
             self.grpc_address = await self._gateways.start()
         else:
             server = self._grpc = grpc.aio.server(options=grpc_options(config))
