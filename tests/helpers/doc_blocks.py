@@ -6,6 +6,7 @@ A comment on the lines before a block (not shown to readers) can say:
     <!-- before:
     python code
     -->                             executed first: what the example takes for granted (any number of these)
+    <!-- file tests/interop/x -->   it is this file, and runs where that does (`make interop`)
 """
 
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r"^( *)```+ *([\w+-]*)[^\n]*$")
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->", flags=re.S)
+_FILE = re.compile(r"<!--\s*file (\S+)\s*-->")
 _BEFORE = re.compile(r"<!--\s*before:\s*\n(.*?)-->", flags=re.S)
 # Lines of a block that is set off by spaces only and holds commands: nobody can tell its language.
 _UNFENCED = re.compile(r"^ {4}(?:make|python|replcache|systemctl|docker|kubectl|export|from|import|pip) ")
@@ -21,7 +23,10 @@ _UNFENCED = re.compile(r"^ {4}(?:make|python|replcache|systemctl|docker|kubectl|
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`line` counts from 1; `reason` is why it is not run ("" = run it); `before` is Python to run first."""
+    """`line` counts from 1; `reason` is why it is not run ("" = run it); `before` is Python to run first.
+
+    `file` is the file of the repository that it shows, or "".
+    """
 
     page: str
     line: int
@@ -29,6 +34,7 @@ class Block:
     text: str
     reason: str
     before: str
+    file: str = ""
 
     @property
     def place(self) -> str:
@@ -56,8 +62,18 @@ def blocks_of(path: Path, page: str) -> list[Block]:
         near = re.search(r"(?:(?:<!--(?:(?!-->).)*-->)\s*)+\Z", said, flags=re.S)
         comments = near.group(0) if near else ""
         reason = _NOT_RUN.search(comments)
-        before = "\n".join(_BEFORE.findall(comments))
-        found.append(Block(page, at + 1, language, text, reason.group(1) if reason else "", before))
+        file = _FILE.search(comments)
+        found.append(
+            Block(
+                page,
+                at + 1,
+                language,
+                text,
+                reason.group(1) if reason else "",
+                "\n".join(_BEFORE.findall(comments)),
+                file.group(1) if file else "",
+            )
+        )
         prose = []
         at = end + 1
     return found
