@@ -218,6 +218,13 @@ class AdminReply:
     leader: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Something that the receiver may be glad to know. The engine has no part in it."""
+
+    data: bytes = b""
+
+
 Message = (
     Hello
     | PreVote
@@ -237,4 +244,5 @@ Message = (
     | ReadIndexReply
     | AdminRequest
     | AdminReply
+    | Hint
 )

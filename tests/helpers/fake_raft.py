@@ -18,7 +18,7 @@ from replcache.errors import (
     ReplcacheError,
     StalenessUnavailable,
 )
-from replcache.raft.port import AppliedListener, Member, NodeStatus, PeerStatus, Role
+from replcache.raft.port import AppliedListener, HintListener, Member, NodeStatus, PeerStatus, Role
 from replcache.statemachine import codec
 from replcache.statemachine.commands import Command, Group
 from replcache.statemachine.machine import StateMachine
@@ -66,6 +66,9 @@ class FakeRaft:
         self._started = self.clock.now()
         self._sequence = 0
         self._listeners: list[AppliedListener] = []
+        self.hint_listener: HintListener | None = None
+        # What was sent to a leader that is another node.
+        self.hints: list[bytes] = []
         self._changed = asyncio.Event()
 
     # --- what tests do to it ---
@@ -152,6 +155,15 @@ class FakeRaft:
 
     def remove_applied_listener(self, listener: AppliedListener) -> None:
         self._listeners.remove(listener)
+
+    def hint_leader(self, data: bytes) -> bool:
+        if not self.leader or self.leader == self.name:
+            return False
+        self.hints.append(data)
+        return True
+
+    def set_hint_listener(self, listener: HintListener | None) -> None:
+        self.hint_listener = listener
 
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         others = [member.name for member in self.members if member.voter and member.name != self.leader]
