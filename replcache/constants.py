@@ -51,6 +51,9 @@ PEER_HANDSHAKE_TIMEOUT_S = 3.0
 PEER_CONNECTIONS_MAX = 64
 PEER_RECONNECT_MIN_S = 0.05
 PEER_RECONNECT_MAX_S = 1.0
+# Questions of the peers' servers (status, state hash): answered at once, and bytes of one answer.
+PEER_QUESTIONS_MAX = 64
+PEER_ANSWER_BYTES_MAX = 64 * 1024
 # A half-open connection is found within about ping interval + pong timeout, also when nothing else is sent.
 PEER_PING_INTERVAL_S = 1.0
 PEER_PONG_TIMEOUT_S = 3.0
@@ -146,11 +149,31 @@ HEALTH_POLL_INTERVAL_S = 0.1
 LOOP_LAG_PROBE_INTERVAL_S = 0.25
 # Certificates on disk are looked at this often.
 TLS_RELOAD_INTERVAL_S = 10.0
+# So is the auth file: a revoked token must not live for long.
+AUTH_RELOAD_INTERVAL_S = 1.0
+# A token that was right is believed for this long without another argon2 (a change of the auth file counts at
+# once); one that was wrong is refused for this long without one.
+AUTH_GOOD_S = 600.0
+AUTH_WRONG_S = 60.0
+# Tokens remembered, right and wrong ones each: about 200 bytes an entry.
+AUTH_REMEMBERED_MAX = 4096
+# A source with so many wrong tokens within the interval waits for its end: each costs 10 ms of a processor.
+AUTH_FAILURES_MAX = 20
+AUTH_FAILURES_INTERVAL_S = 10.0
+# One log line for each source and cause of refusal in this time, and so many lines for all sources together.
+REFUSAL_LOG_INTERVAL_S = 60.0
+REFUSAL_LOG_LINES_MAX = 100
+# Sources and identities that are told apart; the least recently seen is forgotten.
+SOURCES_MAX = 10_000
+# More connections are closed at once: a descriptor and some 100 kB each.
+CONNECTIONS_MAX = 10_000
 STOP_GRACE_S = 5.0
 STOP_TRANSFER_TIMEOUT_S = 1.0
 # After the last batch was answered while stopping, streams stay open this long for stragglers.
 STOP_STREAM_LINGER_S = 0.1
 GATEWAYS_MAX = 64
+# Callers that a gateway and its core tell apart by number; with more the numbers begin anew.
+GATEWAY_CALLERS_MAX = 4096
 # Importing gRPC takes a second on an idle machine.
 GATEWAY_START_TIMEOUT_S = 30.0
 # A gateway that died is started again after this, doubled each time it dies before it listens.

@@ -5,6 +5,7 @@ import os
 import typer
 
 from replcache.cli import (
+    auth_commands,
     bench_command,
     certs_command,
     cluster_command,
@@ -46,6 +47,7 @@ lock_commands.register(app)
 node_commands.register(app)
 cluster_command.register(app)
 certs_command.register(app)
+auth_commands.register(app)
 bench_command.register(app)
 
 

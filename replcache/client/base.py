@@ -54,6 +54,9 @@ class BaseClient:
         server_name: str | None = None,
         session_ttl: Duration | None = None,
         codec: str | Codec | None = None,
+        token: str | None = None,
+        token_file: str | None = None,
+        insecure: bool | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -71,6 +74,9 @@ class BaseClient:
                 check of the server's certificate.
             session_ttl: how long the cluster remembers this client's writes while it is silent.
             codec: "json", "msgpack", or an object with encode and decode (client/codec.py).
+            token, token_file: who this client is, where nodes ask for it (docs/security.md); without them
+                REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE of the environment.
+            insecure: True: send the token without TLS to other machines too.
             clock, rng: for tests.
 
         Raises:
@@ -88,6 +94,9 @@ class BaseClient:
             "server_name": server_name,
             "session_ttl": session_ttl,
             "codec": codec if isinstance(codec, str) else None,
+            "token": token,
+            "token_file": token_file,
+            "insecure": insecure,
         }
         self.settings = parse_settings(url, arguments)
         self._clock: Clock = clock if clock is not None else SystemClock()

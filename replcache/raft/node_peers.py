@@ -73,7 +73,8 @@ class NodePeers:
             if listener is not None:
                 self._node.guard(lambda: listener(peer, message.data))
             return
-        self._node.guard(lambda: self._node.engine.receive(peer, message))
+        if not self._node.questions.take(peer, message):
+            self._node.guard(lambda: self._node.engine.receive(peer, message))
 
     def _on_connected(self, peer: str, hello: Hello) -> None:
         self._heard[peer] = hello

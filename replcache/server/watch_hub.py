@@ -161,6 +161,15 @@ class WatchHub:
             self._count -= 1
             self._remove(wanted, watcher)
 
+    def describe(self, limit: int) -> list[tuple[str, int, int]]:
+        """(what is watched, watches, events that wait to be sent), the most watched first."""
+        rows = [(_text(name), watchers) for name, watchers in self._by_key.items()]
+        for named in self._by_prefix.values():
+            rows += [(_text(name) + "*", watchers) for name, watchers in named.items()]
+        rows += [(f"tag {name}", watchers) for name, watchers in self._by_tag.items()]
+        rows.sort(key=lambda row: -len(row[1]))
+        return [(what, len(found), sum(len(one.queue) for one in found)) for what, found in rows[:limit]]
+
     def check_machine(self) -> None:
         """An installed snapshot skipped events: watches here have a gap and must begin anew."""
         machine = self._port.machine
@@ -231,6 +240,10 @@ class WatchHub:
             *(found for named in self._by_prefix.values() for found in named.values()),
         ]
         return [watcher for watchers in sets for watcher in watchers]
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
 
 
 def _take_out(place: dict[Name, set[Watcher]], name: Name, watcher: Watcher) -> None:

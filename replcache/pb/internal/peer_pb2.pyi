@@ -276,25 +276,29 @@ class AccessDigest(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AdminRequest(_message.Message):
-    __slots__ = ("id", "boot", "action", "member")
+    __slots__ = ("id", "boot", "action", "member", "payload")
     ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     id: int
     boot: int
     action: str
     member: _log_pb2.Member
-    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., action: _Optional[str] = ..., member: _Optional[_Union[_log_pb2.Member, _Mapping]] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., action: _Optional[str] = ..., member: _Optional[_Union[_log_pb2.Member, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class AdminReply(_message.Message):
-    __slots__ = ("id", "boot", "error", "leader")
+    __slots__ = ("id", "boot", "error", "leader", "payload")
     ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     id: int
     boot: int
     error: str
     leader: str
-    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., error: _Optional[str] = ..., leader: _Optional[str] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., error: _Optional[str] = ..., leader: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...
