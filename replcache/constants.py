@@ -5,6 +5,8 @@
 KEY_BYTES_MAX = 1024
 # One value must fit a log record and a message with room to spare; larger ones are chunked by the client.
 VALUE_BYTES_MAX = 1024 * 1024
+# Parts of larger values: several fit a message, and none keeps the log from others for long.
+PART_BYTES = 512 * 1024
 # gRPC's own default of 4 MiB: every language's client accepts it without configuration.
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 # A batch is one log entry and is applied in one go: as columns about 5 ms of the loop, as single operations
@@ -225,6 +227,8 @@ CLIENT_CLOSE_TIMEOUT_S = 1.0
 # Twice what a server is allowed to ping at (GRPC_KEEPALIVE_MIN_S of the server).
 CLIENT_KEEPALIVE_S = 20.0
 CLIENT_KEEPALIVE_TIMEOUT_S = 5.0
+# Large values whose parts a client remembers, to delete them with the value.
+CLIENT_LARGE_KEYS_MAX = 4096
 NEAR_ENTRIES_MAX_DEFAULT = 10_000
 # Below this the proofs of freshness cost more than the reads that they save.
 NEAR_STALENESS_S_MIN = 0.02
@@ -249,6 +253,7 @@ WATCH_PROGRESS_MS_DEFAULT = 1000
 WATCH_PROGRESS_MS_MIN = 10
 WATCH_PROGRESS_MS_MAX = 60_000
 
+assert 2 * PART_BYTES <= VALUE_BYTES_MAX
 assert HEARTBEAT_INTERVAL_S * 3 < ELECTION_TIMEOUT_MIN_S < ELECTION_TIMEOUT_MAX_S
 assert TICK_INTERVAL_S * 2 <= HEARTBEAT_INTERVAL_S
 assert VALUE_BYTES_MAX + KEY_BYTES_MAX < BATCH_BYTES_MAX < MESSAGE_BYTES_MAX <= ENTRY_BYTES_MAX
