@@ -12,6 +12,7 @@ from replcache.cli import (
     lock_commands,
     node_commands,
     server_commands,
+    top_command,
     watch_command,
 )
 from replcache.cli.connection import default_url
@@ -44,6 +45,7 @@ data_commands.register(app)
 watch_command.register(app)
 lock_commands.register(app)
 node_commands.register(app)
+top_command.register(app)
 cluster_command.register(app)
 certs_command.register(app)
 bench_command.register(app)

@@ -167,7 +167,7 @@ class Server:
         election = election_service.ElectionService(backend, reader, queue, self._leaders)
         keyspace = keyspace_service.KeyspaceService(backend, reader)
         session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
-        cluster = cluster_service.ClusterService(backend, started_at)
+        cluster = cluster_service.ClusterService(backend, started_at, self._watches)
         watch = watch_service.WatchService(backend, reader, self._watches, boundary)
         registry = Registry()
         on_keys = [*cache.methods(), *many.methods(), *txns.methods()]

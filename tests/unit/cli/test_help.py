@@ -8,7 +8,7 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
-    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "verify", "bench"),
+    *("lock", "locks", "status", "top", "members", "transfer", "cluster", "certs", "verify", "bench"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
