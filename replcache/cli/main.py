@@ -9,9 +9,11 @@ from replcache.cli import (
     certs_command,
     cluster_command,
     data_commands,
+    hash_command,
     lock_commands,
     node_commands,
     server_commands,
+    snapshot_commands,
     top_command,
     watch_command,
 )
@@ -46,6 +48,8 @@ watch_command.register(app)
 lock_commands.register(app)
 node_commands.register(app)
 top_command.register(app)
+hash_command.register(app)
+snapshot_commands.register(app)
 cluster_command.register(app)
 certs_command.register(app)
 bench_command.register(app)

@@ -1,6 +1,5 @@
 """The Cluster service: what the cluster is, and how it is administered."""
 
-import asyncio
 import re
 
 import replcache
@@ -14,6 +13,7 @@ from replcache.server import validate
 from replcache.server.backend import Backend
 from replcache.server.deadlines import Deadline
 from replcache.server.interceptors import Method
+from replcache.server.state_hash import StateHasher
 from replcache.server.watch_hub import WatchHub
 
 NAME = "replcache.v1.Cluster"
@@ -29,13 +29,12 @@ _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
 class ClusterService:
-    def __init__(self, backend: Backend, started_at: float, watches: WatchHub) -> None:
+    def __init__(self, backend: Backend, started_at: float, watches: WatchHub, hasher: StateHasher) -> None:
         """started_at: reading of the backend's clock."""
         self._backend = backend
         self._watches = watches
         self._started_at = started_at
-        # One at a time: a digest reads everything.
-        self._hashing = asyncio.Lock()
+        self._hasher = hasher
 
     def methods(self) -> list[Method]:
         return [
@@ -151,14 +150,11 @@ class ClusterService:
             header=self._backend.header(self._backend.machine.revision), leader=leader
         )
 
-    async def hash(self, _: cluster_pb2.HashRequest, deadline: Deadline) -> cluster_pb2.HashResponse:
+    async def hash(self, request: cluster_pb2.HashRequest, deadline: Deadline) -> cluster_pb2.HashResponse:
         """Digest of this node's state; compare those of equal applied_index."""
-        async with self._hashing:
-            machine = self._backend.machine
-            header = self._backend.header(machine.revision)
-            view = machine.begin_snapshot()
-            digest = await asyncio.to_thread(view.digest)
-        return cluster_pb2.HashResponse(header=header, applied_index=view.index, digest=digest)
+        index, digest = await self._hasher.at(request.at_index, deadline.work)
+        header = self._backend.header(self._backend.machine.revision)
+        return cluster_pb2.HashResponse(header=header, applied_index=index, digest=digest)
 
 
 def _member(member: Member) -> cluster_pb2.Member:

@@ -8,7 +8,20 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
-    *("lock", "locks", "status", "top", "members", "transfer", "cluster", "certs", "verify", "bench"),
+    *(
+        "lock",
+        "locks",
+        "status",
+        "top",
+        "hash",
+        "snapshot",
+        "members",
+        "transfer",
+        "cluster",
+        "certs",
+        "verify",
+        "bench",
+    ),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
@@ -39,6 +52,8 @@ def test_cluster_command_explains_itself(name: str) -> None:
     assert "--directory" in output_of("cluster", name, "--help")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("serve", "lock", "cluster")])
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name not in ("serve", "lock", "cluster", "snapshot")]
+)
 def test_what_prints_data_prints_json_too(name: str) -> None:
     assert "--json" in output_of(name, "--help")
