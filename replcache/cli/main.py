@@ -5,10 +5,12 @@ import os
 import typer
 
 from replcache.cli import (
+    auth_commands,
     bench_command,
     certs_command,
     cluster_command,
     data_commands,
+    database_commands,
     hash_command,
     lock_commands,
     node_commands,
@@ -51,7 +53,9 @@ top_command.register(app)
 hash_command.register(app)
 snapshot_commands.register(app)
 cluster_command.register(app)
+database_commands.register(app)
 certs_command.register(app)
+auth_commands.register(app)
 bench_command.register(app)
 
 

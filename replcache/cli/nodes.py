@@ -54,7 +54,8 @@ def look_at(connection: Connection, endpoint: str, timeout_s: float) -> NodeView
     from replcache.pb.v1 import cluster_pb2, cluster_pb2_grpc
 
     with connection.channel(endpoint) as channel:
-        stub = cluster_pb2_grpc.ClusterStub(channel)  # type: ignore[no-untyped-call]  # generated
+        calls = connection.authorized(channel, endpoint)
+        stub = cluster_pb2_grpc.ClusterStub(calls)  # type: ignore[no-untyped-call]  # generated
         try:
             reply = stub.Status(cluster_pb2.StatusRequest(), timeout=timeout_s)
         except grpc.RpcError as error:

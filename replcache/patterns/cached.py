@@ -126,8 +126,12 @@ class CachedFunction(_Decorated[P, R]):
         return loaded
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Loads now, whatever is stored, and stores that; loads that began before store nothing any more."""
-        key, driver = self._driver(args, kwargs)
+        """Loads now, whatever is stored, and stores that; loads that began before store nothing any more.
+
+        While it loads the old answer is still given; when it returns, nothing older than its load is stored.
+        Never ignores errors of the cache.
+        """
+        key, driver = self._driver(args, kwargs, self._spec.health.strict)
         result: R = driver.run(steps.refresh(self._spec.call(key)), self._load(args, kwargs)).unwrap()
         return result
 
@@ -158,9 +162,11 @@ class CachedFunction(_Decorated[P, R]):
         assert isinstance(client, Client)
         return client
 
-    def _driver(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Blocking]:
+    def _driver(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], health: Health | None = None
+    ) -> tuple[str, Blocking]:
         key, tags = self._of(args, kwargs)
-        return key, Blocking(self._client, self._spec.health, self._spec.policy, key, tags)
+        return key, Blocking(self._client, health or self._spec.health, self._spec.policy, key, tags)
 
     def _load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], R]:
         return partial(self._spec.function, *self._bound, *args, **kwargs)
@@ -188,8 +194,9 @@ class AsyncCachedFunction(_Decorated[P, R]):
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """As CachedFunction.refresh."""
-        key, driver = self._driver(args, kwargs)
-        result: R = (await driver.run(steps.refresh(self._spec.call(key)), self._load(args, kwargs))).unwrap()
+        key, driver = self._driver(args, kwargs, self._spec.health.strict)
+        outcome = await driver.run(steps.refresh(self._spec.call(key)), self._load(args, kwargs))
+        result: R = outcome.unwrap()
         return result
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -213,9 +220,11 @@ class AsyncCachedFunction(_Decorated[P, R]):
         assert isinstance(client, AsyncClient)
         return client
 
-    def _driver(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Async]:
+    def _driver(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], health: Health | None = None
+    ) -> tuple[str, Async]:
         key, tags = self._of(args, kwargs)
-        return key, Async(self._client, self._spec.health, self._spec.policy, key, tags)
+        return key, Async(self._client, health or self._spec.health, self._spec.policy, key, tags)
 
     def _load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Awaitable[R]]:
         return partial(self._spec.function, *self._bound, *args, **kwargs)
@@ -257,7 +266,7 @@ def decorate(
         policy=policy,
         flights=Flights(),
         counts=counts,
-        health=Health(policy, counts, client._clock),
+        health=Health(policy.ignore_errors, counts, client._clock),
         binds=binds or ("instance" if is_method else ""),
     )
     return AsyncCachedFunction(spec) if is_async else CachedFunction(spec)

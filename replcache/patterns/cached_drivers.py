@@ -12,7 +12,7 @@ from typing import Any
 
 from replcache.client.aio import AsyncClient
 from replcache.client.blocking import Client
-from replcache.client.blocking import Lock as BlockingLock
+from replcache.client.holds import Lock as BlockingLock
 from replcache.client.lock import AsyncLock
 from replcache.clock import Clock
 from replcache.errors import LockTimeout, ReplcacheError
@@ -31,8 +31,8 @@ PAUSE_S = 1.0
 class Health:
     """Whether the cluster is worth asking; one for each decorated function."""
 
-    def __init__(self, policy: Policy, counts: Counts, clock: Clock) -> None:
-        self._ignores = policy.ignore_errors
+    def __init__(self, ignores: bool, counts: Counts, clock: Clock) -> None:
+        self._ignores = ignores
         self._counts = counts
         self._clock = clock
         self._paused_until = float("-inf")
@@ -40,6 +40,11 @@ class Health:
     @property
     def is_paused(self) -> bool:
         return self._ignores and self._clock.now() < self._paused_until
+
+    @property
+    def strict(self) -> "Health":
+        """For calls whose failure must not be ignored: the cache would go on giving what is outdated."""
+        return Health(False, self._counts, self._clock)
 
     def note(self, error: ReplcacheError) -> None:
         """Raises the error unless errors are to be ignored."""
@@ -86,8 +91,7 @@ class Blocking:
                     return outcome
                 sent = self._do(step, function)
         finally:
-            work.close()
-            self._end()
+            self._end(work)
 
     def look(self) -> Found:
         policy = self._policy
@@ -162,13 +166,16 @@ class Blocking:
             flight.when_done(ended.set)
             return ended.wait(self._policy.wait_s)
 
-    def _end(self) -> None:
+    def _end(self, work: steps.Steps) -> None:
+        """Of the call, however it ended. Closing the steps lets those go on who wait for this call, so that
+        comes after the placeholder was cleared."""
         lock, self._lock = self._lock, None
-        if self._client._bridge.is_closed:
-            return
-        if self._store.has_placeholder:
-            self._client._run(self._store.end_soon, self._policy.timeout)
-        if lock is not None:
+        try:
+            if self._store.has_placeholder and not self._client._bridge.is_closed:
+                self._run(self._store.give_up)
+        finally:
+            work.close()
+        if lock is not None and not self._client._bridge.is_closed:
             lock.release()
 
 
@@ -196,8 +203,7 @@ class Async:
                     return outcome
                 sent = await self._do(step, function)
         finally:
-            work.close()
-            self._end()
+            self._end(work)
 
     async def look(self) -> Found:
         policy = self._policy
@@ -274,9 +280,19 @@ class Async:
                 return False
             return True
 
-    def _end(self) -> None:
-        """In the background: the caller has his answer, or was cancelled."""
+    def _end(self, work: steps.Steps) -> None:
+        """As that of Blocking, in the background: the caller has his answer, or was cancelled."""
         lock, self._lock = self._lock, None
-        self._store.end()
+        start = self._client._core.tasks.start
+        if self._store.has_placeholder and not self._client._core.is_closed:
+            start(self._give_up(work), "replcache placeholder")
+        else:
+            work.close()
         if lock is not None and not self._client._core.is_closed:
-            self._client._core.tasks.start(lock.release(), "replcache cached unlock")
+            start(lock.release(), "replcache cached unlock")
+
+    async def _give_up(self, work: steps.Steps) -> None:
+        try:
+            await self._store.give_up()
+        finally:
+            work.close()

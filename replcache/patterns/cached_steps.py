@@ -63,7 +63,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Remove what `revision` put there. -> whether it still was there"""
+    """Remove what `revision` put there; 0: whatever is there. -> whether there was something"""
 
     revision: int
 
@@ -235,7 +235,8 @@ def _failed(
 
 
 def refresh(call: Call) -> Steps:
-    """Loads whatever is there, and refuses the fills of all loads that began before."""
+    """Loads whatever is there, and refuses the fills of all loads that began before. When it ends without an
+    error, nothing older than its load is in the cache."""
     while True:
         seen: Found = yield Look()
         revision = 0
@@ -245,12 +246,15 @@ def refresh(call: Call) -> Steps:
             revision = yield Claim(seen.revision)
         elif seen.kind is Kind.FILLED:
             revision = yield Renew(seen)
-        if revision or seen.kind is Kind.UNREACHABLE:
+        if revision:
             break
     outcome: Outcome = yield Load(None)
     # An explicit wish is not answered with what there was.
     there = Found(Kind.FILLED if seen.kind is Kind.FILLED else Kind.LOADING, revision)
-    outcome, _ = yield from finish(call, there, revision, outcome, None)
+    outcome, is_proven = yield from finish(call, there, revision, outcome, None)
+    if not is_proven and call.policy.is_answer(outcome):
+        # Another refresh came in between, and may have written the old value once more.
+        yield Clear(0)
     return outcome
 
 

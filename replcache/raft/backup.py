@@ -20,7 +20,13 @@ from replcache.raft.disk import Disk
 from replcache.raft.identity import INCARNATION_BITS, create_identity
 from replcache.raft.membership import decode_configuration, encode_configuration
 from replcache.raft.port import Backup, Member
-from replcache.raft.snapshot_format import SnapshotEncoder, SnapshotHeader, check_file, read_chunks
+from replcache.raft.snapshot_format import (
+    WHAT_TO_DO,
+    SnapshotEncoder,
+    SnapshotHeader,
+    check_file,
+    read_chunks,
+)
 from replcache.raft.snapshots import SnapshotStore
 from replcache.raft.wal import Wal
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat
@@ -88,6 +94,10 @@ def read_backup(disk: Disk, path: str) -> BackupInfo:
             machine = StateMachine.restore(read_chunks(file, path))
             members = decode_configuration(header.configuration)
             size = file.size()
+        except CorruptSnapshot as error:
+            # What to do about a node's own snapshot does not help here.
+            text = str(error).removesuffix(f"; {WHAT_TO_DO}")
+            raise CorruptSnapshot(f"{text}; take another backup", metadata=error.metadata) from error
         except OSError as error:
             raise StorageError(f"{path}: can't be read: {error}") from error
         except (InvariantBroken, UnknownFormat) as error:

@@ -48,6 +48,7 @@ from replcache.server.lock_waits import LockWaits
 from replcache.server.many_keys import ManyKeys
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
+from replcache.server.security.setup import build as build_security
 from replcache.server.state_hash import StateCheck, StateHasher
 from replcache.server.status import report as status_report
 from replcache.server.status.feed import Feed
@@ -113,7 +114,7 @@ class Server:
         self.feed = Feed(port, self._reporter, clock, config.cluster_name)
         pages = {}
         if config.http_listen and config.status_page:
-            pages = StatusPages(self.feed, config.http_listen).pages()
+            pages = StatusPages(self.feed).pages()
         self._http = HttpPort(port, metrics, self._stopping, pages, actions)
         # One of the two has the gRPC port, once it is open.
         self._grpc: grpc.aio.Server | None = None
@@ -140,11 +141,17 @@ class Server:
         port.add_applied_listener(self._waits.on_applied)
         self._watches.start()
         self._leaders.start()
-        registry = self._services(started_at)
+        security = build_security(config, clock, self.metrics)
+        registry = security.guard.protect(self._services(started_at))
+        self._http.protect(security.http.middleware())
+        if security.store is not None:
+            self._supervisor.background("auth_file", security.store.follow())
         tls = tls_files(config)
         await self._health.update()
         if config.gateways:
-            self._gateways = GatewayPort(config, registry, self._boundary.writing, clock, self._supervisor)
+            self._gateways = GatewayPort(
+                config, registry, self._boundary.writing, security.guard.paths, clock, self._supervisor
+            )
             self.grpc_address = await self._gateways.start()
         else:
             server = self._grpc = grpc.aio.server(options=grpc_options(config))

@@ -27,6 +27,7 @@ from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
 from replcache.server.deadlines import Deadline
+from replcache.server.lock_queue import LockQueue
 from replcache.server.lock_waits import LockWaits
 from replcache.server.reads import Reader
 from replcache.server.status_map import to_status
@@ -53,19 +54,22 @@ class VirtualCluster:
         reader = Reader(backend, Accesses(backend))
         batches = Batches(backend, reader)
         cache = cache_service.CacheService(backend, reader, batches)
-        lock = lock_service.LockService(backend, reader, waits, self._supervisor, self.rng)
+        queue = LockQueue(backend, waits, self._supervisor, self.rng)
+        lock = lock_service.LockService(backend, reader, queue)
         self.handlers = {
             (service, method.name): method.handler
             for service, methods in (("cache", cache.methods()), ("lock", lock.methods()))
             for method in methods
         }
         self._ticker: asyncio.Task[None] | None = None
+        self._clients: list[AsyncClient] = []
 
     def client(self, **settings: Any) -> AsyncClient:
         """A client of its own, as another process would have."""
         settings.setdefault("timeout", "5s")
         client = AsyncClient("127.0.0.1:1", clock=self.clock, rng=self.rng, **settings)
         client._core = VirtualCore(self, client._core)
+        self._clients.append(client)
         if self._ticker is None:
             self._ticker = asyncio.get_running_loop().create_task(self._tick())
         return client
@@ -77,6 +81,8 @@ class VirtualCluster:
             self.raft.advance_ms(0)
 
     async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
         if self._ticker is not None:
             self._ticker.cancel()
         await self._supervisor.close()
@@ -118,6 +124,8 @@ class VirtualCore(ClientCore):
     async def close(self) -> None:
         """Also the end of a process: whatever was under way stays so."""
         self.is_closed = True
+        await self.tasks.close()
+        # Tasks that are cancelled may start others, which find the client closed.
         await self.tasks.close()
 
     def _send(self, batch: Batch) -> None:
