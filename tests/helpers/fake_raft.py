@@ -21,7 +21,16 @@ from replcache.errors import (
 )
 from replcache.raft.backup import encoded
 from replcache.raft.membership import encode_configuration
-from replcache.raft.port import Answerer, AppliedListener, Backup, Member, NodeStatus, PeerStatus, Role
+from replcache.raft.port import (
+    Answerer,
+    AppliedListener,
+    Backup,
+    HintListener,
+    Member,
+    NodeStatus,
+    PeerStatus,
+    Role,
+)
 from replcache.raft.snapshot_format import SnapshotHeader
 from replcache.statemachine import codec
 from replcache.statemachine.commands import Command, Group
@@ -73,6 +82,9 @@ class FakeRaft:
         self._started = self.clock.now()
         self._sequence = 0
         self._listeners: list[AppliedListener] = []
+        self.hint_listener: HintListener | None = None
+        # What was sent to a leader that is another node.
+        self.hints: list[bytes] = []
         self._changed = asyncio.Event()
 
     # --- what tests do to it ---
@@ -159,6 +171,15 @@ class FakeRaft:
 
     def remove_applied_listener(self, listener: AppliedListener) -> None:
         self._listeners.remove(listener)
+
+    def hint_leader(self, data: bytes) -> bool:
+        if not self.leader or self.leader == self.name:
+            return False
+        self.hints.append(data)
+        return True
+
+    def set_hint_listener(self, listener: HintListener | None) -> None:
+        self.hint_listener = listener
 
     def answer(self, question: str, answerer: Answerer) -> None:
         self.answerers[question] = answerer
