@@ -12,12 +12,15 @@ from replcache.cli import (
     data_commands,
     database_commands,
     election_commands,
+    hash_command,
     keyspace_commands,
     lease_commands,
     lock_commands,
     many_commands,
     node_commands,
     server_commands,
+    snapshot_commands,
+    top_command,
     watch_command,
 )
 from replcache.cli.connection import default_url
@@ -53,6 +56,9 @@ lock_commands.register(app)
 lease_commands.register(app)
 election_commands.register(app)
 node_commands.register(app)
+top_command.register(app)
+hash_command.register(app)
+snapshot_commands.register(app)
 cluster_command.register(app)
 database_commands.register(app)
 keyspace_commands.register(app)

@@ -8,9 +8,10 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
-    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "verify", "bench"),
+    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "auth", "verify", "bench"),
+    *("top", "hash", "snapshot", "prewarm", "reconcile"),
     *("find", "invalidate", "del-prefix", "sweep", "statistics"),
-    *("prewarm", "reconcile", "auth", "lease", "election", "namespace", "guard"),
+    *("lease", "election", "namespace", "guard"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
@@ -63,7 +64,7 @@ def test_sub_command_explains_itself(words: tuple[str, ...]) -> None:
     assert "--endpoints" in text
 
 
-WITHOUT_JSON = ("serve", "lock", "cluster", "auth", "lease", "election", "namespace", "guard")
+WITHOUT_JSON = ("serve", "lock", "cluster", "auth", "lease", "election", "namespace", "guard", "snapshot")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_JSON])
