@@ -8,7 +8,6 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
-    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "verify", "bench"),
     *("prewarm", "reconcile"),
     *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "auth", "verify", "bench"),
 ]
