@@ -105,6 +105,29 @@ REPLY_BYTES_MAX = BATCH_BYTES_MAX
 # Reads of entries with a sliding expiry are put into the log together, this often and this many at most.
 ACCESS_FLUSH_INTERVAL_S = 0.02
 ACCESSED_KEYS_MAX = 50_000
+# What was used is merged into the figures this often, or as soon as so many keys are different.
+ACTIVITY_FLUSH_INTERVAL_S = 0.1
+ACTIVITY_KEYS_MAX = 8192
+# Most frequent keys that are kept: of N counted uses an estimate is wrong by at most about N / 1024.
+HOT_KEYS_KEPT = 1024
+# What a node tells the leader about used keys every ACTIVITY_FLUSH_INTERVAL_S: at most 640 kB/s.
+DIGEST_KEYS_MAX = 1000
+DIGEST_BYTES_MAX = 64 * 1024
+DIGEST_COUNT_MAX = 255
+# A namespace that evicts is kept between these parts of its quota. Up to a fifth above it writes are still
+# taken: room for what is written while an eviction is under way.
+EVICTION_START = 0.97
+EVICTION_TARGET = 0.92
+# Victims in one command: 2 to 4 ms of every node's loop.
+EVICTION_KEYS_MAX = 1000
+# Entries looked at for each victim: with 5 the choice is near that of an exact list (measured by Redis, whose
+# maxmemory-samples has the same meaning).
+EVICTION_SAMPLES = 5
+EVICTION_SAMPLES_MIN = 64
+# Candidates that are kept for the next choice.
+EVICTION_POOL_MAX = 1000
+# How often quotas are looked at while entries are applied.
+EVICTION_CHECK_INTERVAL_S = 0.01
 LOCKS_DESCRIBED_MAX = 1000
 # Keys, and locks, of a lease in one Describe.
 LEASE_THINGS_DESCRIBED_MAX = 1000

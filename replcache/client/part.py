@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from replcache.client.base import BaseClient
+from replcache.errors import ClientClosed
 
 # How often a waiting iteration looks whether the client was closed by another thread.
 _TURN_S = 1.0
@@ -19,7 +20,7 @@ class BlockingPart(BaseClient):
     _run: Callable[..., Any]
 
     def _iterate(self, items: AsyncGenerator[Any, None]) -> Iterator[Any]:
-        """What an asynchronous generator yields, for as long as the client is open."""
+        """What an asynchronous generator yields. Raises ClientClosed when the client is closed meanwhile."""
         end, core = object(), self._core
         step: list[asyncio.Task[Any]] = []
 
@@ -36,8 +37,10 @@ class BlockingPart(BaseClient):
             await items.aclose()
 
         try:
-            while not core.is_closed:
-                if self._run(turn, None):
+            while True:
+                if core.is_closed or (step and step[0].cancelled()):
+                    raise ClientClosed("the client was closed")
+                if self._run(turn, None) and not step[0].cancelled():
                     item = step.pop().result()
                     if item is end:
                         return

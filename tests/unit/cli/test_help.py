@@ -8,8 +8,8 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
-    *("prewarm", "reconcile"),
     *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "auth", "verify", "bench"),
+    *("top", "hash", "snapshot", "prewarm", "reconcile"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
@@ -47,7 +47,7 @@ def test_auth_command_explains_itself(words: tuple[str, ...]) -> None:
     assert "--json" in text
 
 
-WITHOUT_JSON = ("serve", "lock", "cluster", "auth")
+WITHOUT_JSON = ("serve", "lock", "cluster", "auth", "snapshot")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_JSON])
