@@ -9,7 +9,6 @@ goes on with a state that it can't trust (promise P9).
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +23,8 @@ from replcache.errors import (
     OutcomeUnknown,
     ReplcacheError,
     StalenessUnavailable,
-    StorageError,
 )
-from replcache.raft.disk import Disk, DiskFull, OsDisk
+from replcache.raft.disk import Disk, OsDisk
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.membership import Configuration
@@ -38,6 +36,7 @@ from replcache.raft.peers import PeerTransport
 from replcache.raft.port import AppliedListener, Member, NodeStatus
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
+from replcache.raft.sync_runner import SyncRunner
 from replcache.raft.waiters import Waiters
 from replcache.raft.wal import SyncJob
 from replcache.statemachine.commands import Command
@@ -95,7 +94,7 @@ class RaftNode:
         self.clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
-        self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
+        self.syncs = SyncRunner(self.clock, self._on_synced)
         self._listeners: list[AppliedListener] = []
         self._applied_waiters = Waiters()
         self._revision_waiters = Waiters()
@@ -105,7 +104,6 @@ class RaftNode:
         self._full_until = float("-inf")
         self._started_at = 0.0
         self.halted = ""
-        self.fsync_seconds = 0.0
         self.storage: OpenedStorage
         self.engine: Engine
         self._peers: NodePeers
@@ -197,7 +195,7 @@ class RaftNode:
         if hasattr(self, "_snapshots"):
             await self._snapshots.close()
         # A sync under way finishes, so that close() of the log finds no running job.
-        await asyncio.to_thread(self._sync_thread.shutdown, wait=True)
+        await asyncio.to_thread(self.syncs.close)
         if hasattr(self, "storage"):
             self.storage.close()
 
@@ -257,16 +255,10 @@ class RaftNode:
         if self.storage.wal.disk_full and self.clock.now() < self._full_until:
             return  # the next tick after that tries again
         job = self.storage.wal.take_sync_job()
-        if job is None:
-            return
-        started = self.clock.now()
-        future = self._sync_thread.submit(_run_sync, job)
-        future.add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._on_synced, job, started, done.exception())
-        )
+        if job is not None:
+            self.syncs.start(job)
 
-    def _on_synced(self, job: SyncJob, started: float, error: BaseException | None) -> None:
-        self.fsync_seconds += self.clock.now() - started
+    def _on_synced(self, job: SyncJob, error: BaseException | None) -> None:
         if error is not None:
             self.fail(error)
             return
@@ -440,6 +432,11 @@ class RaftNode:
     async def change_members(self, action: str, member: Member, deadline: float) -> tuple[Member, ...]:
         """See port.RaftPort.change_members."""
         await self._administer(action, member, deadline)
+        # The leader has committed it; this node may hear of it a moment later.
+        while (self.engine.configurations.member(member.name) is None) != (action == "remove"):
+            if self.clock.now() > deadline:
+                raise OutcomeUnknown(f"{action} {member.name}: committed, and not heard of here")
+            await asyncio.sleep(self.config.tick_s)
         return self.engine.configurations.current
 
     async def _administer(self, action: str, member: Member, deadline: float) -> None:
@@ -461,12 +458,3 @@ class RaftNode:
                 await future
         except TimeoutError as error:
             raise OutcomeUnknown(f"{action} {member.name}: no answer within the deadline") from error
-
-
-def _run_sync(job: SyncJob) -> None:
-    try:
-        job.run()
-    except DiskFull:
-        return  # not fatal: complete() keeps what is not durable, and the engine refuses new commands
-    except StorageError:
-        raise
