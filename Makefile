@@ -76,6 +76,9 @@ test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
 	$(if $(STAGE_PROCESSES),$(PYTEST) $(STAGE_PROCESSES))
 
+interop: $(DEVELOPMENT) ## programs in other languages on live clusters (LANGUAGES="go rust"; all that this machine has tools for)
+	$(PY) -m tests.interop.run $(ARGS) $(LANGUAGES)
+
 ## --- longer runs, on demand; ARGS="--help" shows further options ---
 
 SEED ?=
@@ -148,4 +151,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate clean
+	test-processes interop chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate clean

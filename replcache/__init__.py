@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from replcache.client.aio import AsyncClient as AsyncClient
     from replcache.client.blocking import Client as Client
     from replcache.client.blocking import Lock as Lock
+    from replcache.client.codec import Typed as Typed
     from replcache.client.lock import AsyncLock as AsyncLock
     from replcache.client.near import AsyncNear as AsyncNear
     from replcache.client.near_calls import Near as Near
@@ -43,6 +44,7 @@ _EXPORTS = {
     "Near": "replcache.client.near_calls",
     "ReplcacheError": "replcache.errors",
     "SetResult": "replcache.client.types",
+    "Typed": "replcache.client.codec",
     "WatchEvent": "replcache.client.watch",
     "WatchKind": "replcache.client.watch",
     "errors": "replcache.errors",

@@ -130,7 +130,7 @@ class ServerConfig(BaseModel):
     peer_listen: Address = Field("127.0.0.1:7411", description="Where the other nodes connect.")
     peer_advertise: Address | None = Field(None, description="How nodes reach it; default: peer_listen.")
     http_listen: Address | None = Field(
-        "127.0.0.1:7421", description='/metrics, /healthz and /readyz; "" turns it off.'
+        "127.0.0.1:7421", description='Status page, /metrics, /healthz and /readyz; "" turns it off.'
     )
     # -- security
     insecure: bool = Field(
@@ -207,6 +207,12 @@ class ServerConfig(BaseModel):
         False, description="For drills: POST /fault cuts peer links and spoils the disk. Loopback only."
     )
     # -- observability
+    status_page: bool = Field(True, description="The status page for people at / of the HTTP port.")
+    status_keys: Literal["auto", "show", "hide"] = Field(
+        "auto",
+        description="Names of keys, locks and their holders on the status page (values never);"
+        " auto: only when http_listen is loopback.",
+    )
     reflection: bool = Field(True, description="gRPC server reflection (grpcurl and the like).")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
     log_format: Literal["json", "console"] = Field("console", description="json for machines.")

@@ -51,6 +51,9 @@ PEER_HANDSHAKE_TIMEOUT_S = 3.0
 PEER_CONNECTIONS_MAX = 64
 PEER_RECONNECT_MIN_S = 0.05
 PEER_RECONNECT_MAX_S = 1.0
+# Questions of the peers' servers (status, state hash): answered at once, and bytes of one answer.
+PEER_QUESTIONS_MAX = 64
+PEER_ANSWER_BYTES_MAX = 64 * 1024
 # A half-open connection is found within about ping interval + pong timeout, also when nothing else is sent.
 PEER_PING_INTERVAL_S = 1.0
 PEER_PONG_TIMEOUT_S = 3.0

@@ -9,6 +9,7 @@ from replcache.client import convert
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import AsyncBatch
 from replcache.client.batches import ExplicitBatch, GetManyBatch
+from replcache.client.cached_calls import AsyncCachedCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.lock import AsyncLock, LockOptions
 from replcache.client.near_calls import AsyncNearCalls
@@ -35,7 +36,7 @@ from replcache.pb.v1 import lock_pb2
 K = TypeVar("K", str, bytes)
 
 
-class AsyncClient(AsyncWatchCalls, AsyncNearCalls):
+class AsyncClient(AsyncWatchCalls, AsyncNearCalls, AsyncCachedCalls):
     """A client of a replcache cluster for asyncio.
 
     Made without any I/O; the first call connects and binds the object to the running event loop. One object

@@ -14,6 +14,7 @@ from replcache.client.aio import AsyncClient
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import Batch
 from replcache.client.bridge import Bridge
+from replcache.client.cached_calls import CachedCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.lock import AsyncLock, LockOptions
 from replcache.client.near_calls import NearCalls
@@ -37,7 +38,7 @@ from replcache.errors import ClientClosed, ConditionFailed, DeadlineExceeded, In
 K = TypeVar("K", str, bytes)
 
 
-class Client(WatchCalls, NearCalls, BaseClient):
+class Client(WatchCalls, NearCalls, CachedCalls, BaseClient):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:

@@ -7,6 +7,7 @@
 | int, float, bool, None, list, tuple, dict | JSON (integers are plain decimal text) | application/json |
 | numpy.ndarray (when numpy is installed) | .npy, never with pickled objects | application/x-npy |
 | the JSON kinds and bytes, with codec "msgpack" | MessagePack | application/msgpack |
+| Typed(data, content_type) | as is | the given one |
 
 Integers are decimal text, so the server's increment works on what `set` stored. A tuple comes back as a
 list. Bytes of an unknown content type come back as bytes. Nothing is ever pickled.
@@ -17,6 +18,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from replcache.errors import InvalidRequest, WrongType
@@ -28,6 +30,17 @@ NPY = "application/x-npy"
 MSGPACK = "application/msgpack"
 
 _BYTES_TYPES = frozenset({BYTES, "application/octet-stream"})
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Bytes of a kind that no Python type stands for, such as Typed(png, "image/png").
+
+    `entry.raw` has them back, and so has `entry.value` unless the content type is one of the table above.
+    """
+
+    data: bytes
+    content_type: str
 
 
 class Codec(Protocol):
@@ -63,6 +76,8 @@ class AutoCodec:
     def _encode_other(self, value: object) -> tuple[bytes, str]:
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value), BYTES
+        if isinstance(value, Typed):
+            return value.data, value.content_type
         if isinstance(value, str):
             return _encode_text(value), TEXT
         if value is None or isinstance(value, bool | int | float | list | tuple | dict):

@@ -11,15 +11,23 @@ from typing import Literal, TextIO
 
 import structlog
 
+from replcache.observability.recent import RecentEvents
+
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
-def setup_logs(level: LogLevel = "INFO", form: LogFormat = "console", stream: TextIO | None = None) -> None:
+def setup_logs(
+    level: LogLevel = "INFO",
+    form: LogFormat = "console",
+    stream: TextIO | None = None,
+    recent: RecentEvents | None = None,
+) -> None:
     """Configures structlog and the standard library's root logger.
 
     Args:
         stream: where lines go; None: stderr.
+        recent: keeps the newest events, too.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -29,6 +37,8 @@ def setup_logs(level: LogLevel = "INFO", form: LogFormat = "console", stream: Te
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    if recent is not None:
+        shared.append(recent.remember)
     renderer: list[structlog.typing.Processor]
     if form == "json":
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -8,6 +8,7 @@ Prometheus wants is made of them when it asks.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,11 @@ class LoopHistogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    @property
+    def counts(self) -> Sequence[int]:
+        """Observations by bucket, not cumulated; the last one has no bound."""
+        return self._counts
+
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str] = ()) -> None:
         """Adds the cumulated buckets as Prometheus wants them."""
         buckets, seen = [], 0
@@ -58,6 +64,26 @@ class LoopHistogram:
             seen += number
             buckets.append((floatToGoString(bound), seen))  # type: ignore[no-untyped-call]
         family.add_metric(labels, buckets, self._sum)
+
+
+# Outcomes that say something about the cluster, not about the request.
+UNAVAILABLE_OUTCOMES = frozenset(
+    {
+        "DEADLINE_EXCEEDED", "INTERNAL", "NODE_HALTED", "NOT_APPLIED", "NO_LEADER", "OUTCOME_UNKNOWN",
+        "OVERLOADED", "STALENESS_UNAVAILABLE", "UNAVAILABLE",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Requests to the Cache service so far: those that named a read level, the others, and how they fared."""
+
+    reads: int
+    writes: int
+    unavailable: int
+    read_buckets: list[int]
+    write_buckets: list[int]
 
 
 class Metrics:
@@ -94,6 +120,21 @@ class Metrics:
         if histogram is None:
             histogram = self._latencies[operation, level] = LoopHistogram(LATENCY_BUCKETS_S)
         histogram.observe(seconds)
+
+    def totals(self) -> Totals:
+        """Reads are the requests that were served at a read level."""
+        buckets = {True: [0] * (len(LATENCY_BUCKETS_S) + 1), False: [0] * (len(LATENCY_BUCKETS_S) + 1)}
+        for (operation, level), histogram in self._latencies.items():
+            if operation.startswith("Cache."):
+                target = buckets[level != "none"]
+                for index, number in enumerate(histogram.counts):
+                    target[index] += number
+        unavailable = sum(
+            number
+            for (operation, _, outcome), number in self._outcomes.items()
+            if outcome in UNAVAILABLE_OUTCOMES and operation.startswith("Cache.")
+        )
+        return Totals(sum(buckets[True]), sum(buckets[False]), unavailable, buckets[True], buckets[False])
 
     def collect(self) -> Iterator[Family]:
         """What prometheus_client asks for at a scrape."""

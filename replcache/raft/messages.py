@@ -200,12 +200,14 @@ class ReadIndexReply:
 
 @dataclass(frozen=True, slots=True)
 class AdminRequest:
-    """A call that reached a follower. action: "add", "promote", "remove" or "transfer"."""
+    """A call that reached a follower. action: "add", "promote", "remove" or "transfer"; "ask NAME" with a
+    `payload` is a question of questions.py."""
 
     id: int = 0
     boot: int = 0
     action: str = ""
     member: Member | None = None
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class AdminReply:
     boot: int = 0
     error: str = ""
     leader: str = ""
+    payload: bytes = b""
 
 
 Message = (

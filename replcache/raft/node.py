@@ -33,7 +33,8 @@ from replcache.raft.node_peers import NodePeers
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
 from replcache.raft.peers import PeerTransport
-from replcache.raft.port import AppliedListener, Member, NodeStatus
+from replcache.raft.port import Answerer, AppliedListener, Member, NodeStatus
+from replcache.raft.questions import Questions
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
 from replcache.raft.sync_runner import SyncRunner
@@ -99,6 +100,7 @@ class RaftNode:
         self._applied_waiters = Waiters()
         self._revision_waiters = Waiters()
         self._fresh_at = float("-inf")
+        self.questions = Questions(self)
         self._is_pump_scheduled = False
         self._is_closed = False
         self._full_until = float("-inf")
@@ -438,6 +440,14 @@ class RaftNode:
                 raise OutcomeUnknown(f"{action} {member.name}: committed, and not heard of here")
             await asyncio.sleep(self.config.tick_s)
         return self.engine.configurations.current
+
+    def answer(self, question: str, answerer: Answerer) -> None:
+        """See port.RaftPort.answer."""
+        self.questions.answer(question, answerer)
+
+    async def ask(self, question: str, payload: bytes, deadline: float) -> dict[str, bytes]:
+        """See port.RaftPort.ask."""
+        return {} if self._is_closed else await self.questions.ask(question, payload, deadline)
 
     async def _administer(self, action: str, member: Member, deadline: float) -> None:
         self._check_open()

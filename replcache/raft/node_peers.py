@@ -68,7 +68,8 @@ class NodePeers:
             engine.is_bootstrapped = True
 
     def _on_message(self, peer: str, message: Message, _epoch: int) -> None:
-        self._node.guard(lambda: self._node.engine.receive(peer, message))
+        if not self._node.questions.take(peer, message):
+            self._node.guard(lambda: self._node.engine.receive(peer, message))
 
     def _on_connected(self, peer: str, hello: Hello) -> None:
         self._heard[peer] = hello

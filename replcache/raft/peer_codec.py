@@ -166,6 +166,7 @@ def _fill_admin_request(part: peer_pb2.AdminRequest, message: m.AdminRequest) ->
     part.id = message.id
     part.boot = message.boot
     part.action = message.action
+    part.payload = message.payload
     if message.member is not None:
         part.member.SetInParent()
         _fill_member(part.member, message.member)
@@ -173,7 +174,7 @@ def _fill_admin_request(part: peer_pb2.AdminRequest, message: m.AdminRequest) ->
 
 def _admin_request(part: peer_pb2.AdminRequest) -> m.AdminRequest:
     member = _member(part.member) if part.HasField("member") else None
-    return m.AdminRequest(part.id, part.boot, part.action, member)
+    return m.AdminRequest(part.id, part.boot, part.action, member, part.payload)
 
 
 # --- flat messages: the same fields on both sides ---

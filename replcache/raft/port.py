@@ -6,7 +6,7 @@ passes tests/contract/test_raft_port.py. All deadlines are absolute readings of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
@@ -69,6 +69,9 @@ class NodeStatus:
 # Called after each applied log entry, on the loop: (log index, events). Must only hand over and never raise.
 AppliedListener = Callable[[int, Sequence[object]], None]
 
+# A server's answer to a question of another node's server.
+Answerer = Callable[[bytes], Awaitable[bytes]]
+
 
 class RaftPort(Protocol):
     """What the server needs of consensus."""
@@ -120,4 +123,17 @@ class RaftPort(Protocol):
 
     async def change_members(self, action: str, member: Member, deadline: float) -> tuple[Member, ...]:
         """action: "add" (as learner), "promote", "remove". One change at a time; returns the new members."""
+        ...
+
+    def answer(self, question: str, answerer: Answerer) -> None:
+        """Who answers the question of that name here. It must not raise; what it answers is not for
+        strangers, but for every node of the cluster."""
+        ...
+
+    async def ask(self, question: str, payload: bytes, deadline: float) -> dict[str, bytes]:
+        """Asks the servers of all connected peers, also those of other versions, at the same time.
+
+        Returns:
+            Answers by node, of those that knew the question and answered by the deadline; never raises.
+        """
         ...

@@ -15,6 +15,7 @@ from replcache.config import ServerConfig
 from replcache.errors import ConfigError, StorageError
 from replcache.observability.logs import get_logger, setup_logs
 from replcache.observability.metrics import Metrics
+from replcache.observability.recent import RecentEvents
 from replcache.raft.disk import OsDisk
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.fault_disk import DiskFaults, FaultyDisk
@@ -67,7 +68,7 @@ def raft_config(config: ServerConfig) -> RaftConfig:
     )
 
 
-async def serve(config: ServerConfig) -> int:
+async def serve(config: ServerConfig, recent: RecentEvents | None = None) -> int:
     """Runs one node until SIGTERM or SIGINT, or until it fails.
 
     Raises:
@@ -89,7 +90,7 @@ async def serve(config: ServerConfig) -> int:
     disk = FaultyDisk(faults) if config.fault_injection else OsDisk()
     node = RaftNode(raft_config(config), on_halt=on_halt, disk=disk, clock=clock, rng=rng)
     actions = {"/fault": FaultPage(node, faults)} if config.fault_injection else {}
-    server = Server(config, node, clock, Metrics(), rng, actions)
+    server = Server(config, node, clock, Metrics(), rng, actions, recent)
     try:
         try:
             await node.start()
@@ -124,21 +125,22 @@ def run(config: ServerConfig) -> int:
         # Assertions guard the state on disk and in memory; without them a bug would be replicated.
         print("replcache: refuses to run under python -O: assertions are part of its safety", file=sys.stderr)
         return EXIT_CONFIGURATION
-    setup_logs(config.log_level, config.log_format)
+    recent = RecentEvents()
+    setup_logs(config.log_level, config.log_format, recent=recent)
     try:
         with suppress(KeyboardInterrupt):
-            return _run_on_loop(config)
+            return _run_on_loop(config, recent)
     except (ConfigError, StorageError) as err:
         print(f"replcache: {err}", file=sys.stderr)
         return EXIT_CONFIGURATION if isinstance(err, ConfigError) else EXIT_FAILED
     return EXIT_STOPPED
 
 
-def _run_on_loop(config: ServerConfig) -> int:
+def _run_on_loop(config: ServerConfig, recent: RecentEvents) -> int:
     try:
         import uvloop
     except ImportError:
         # Not made for every platform; the same node, only slower.
-        return asyncio.run(serve(config))
-    code: int = uvloop.run(serve(config))
+        return asyncio.run(serve(config, recent))
+    code: int = uvloop.run(serve(config, recent))
     return code

@@ -33,6 +33,7 @@ class Health:
         self._on_halt = on_halt
         self._serving: bool | None = None
         self._halted = False
+        self._leader = ""
 
     async def update(self) -> None:
         """Looks at the node once."""
@@ -43,17 +44,22 @@ class Health:
             self._on_halt(halted)
         elif self._serving is None:
             await self.servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
+        status = self._port.status()
+        if status.leader != self._leader:
+            was, now = self._leader or "none", status.leader or "none"
+            _log.info("leader_changed", leader=now, was=was, term=status.term)
+            self._leader = status.leader
         serving = can_serve(self._port)
         if serving is not self._serving:
             self._serving = serving
             _log.info("serving_changed", serving=serving)
-            status = (
+            answer = (
                 health_pb2.HealthCheckResponse.SERVING
                 if serving
                 else health_pb2.HealthCheckResponse.NOT_SERVING
             )
             for name in self._services:
-                await self.servicer.set(name, status)
+                await self.servicer.set(name, answer)
 
     async def run(self) -> None:
         """The background task."""

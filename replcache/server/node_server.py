@@ -19,6 +19,7 @@ from replcache.config import ServerConfig
 from replcache.errors import ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
+from replcache.observability.recent import RecentEvents
 from replcache.raft.port import RaftPort, Role
 from replcache.server import (
     cache_service,
@@ -45,6 +46,9 @@ from replcache.server.lock_waits import LockWaits
 from replcache.server.many_keys import ManyKeys
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
+from replcache.server.status.feed import Feed
+from replcache.server.status.pages import StatusPages
+from replcache.server.status.report import QUESTION, Reporter
 from replcache.server.tls import HttpCertificates, TlsFiles
 from replcache.server.txns import Txns
 from replcache.server.watch_hub import WatchHub
@@ -68,6 +72,7 @@ class Server:
     """One node's face. Nothing happens before start(); stop() may be called twice.
 
     Attributes:
+        feed: what the status page shows.
         failed: done when this node can't go on, with the reason.
         grpc_address, http_address: where it listens, known after start().
     """
@@ -80,8 +85,9 @@ class Server:
         metrics: Metrics,
         rng: random.Random,
         actions: Mapping[str, Page] | None = None,
+        recent: RecentEvents | None = None,
     ) -> None:
-        """actions: more POST pages of the HTTP port."""
+        """actions: more POST pages of the HTTP port. recent: what the status page shows of the log."""
         self._config = config
         self._port = port
         self._clock = clock
@@ -95,7 +101,12 @@ class Server:
         self._leaders = LeaderWatches(port)
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
-        self._http = HttpPort(port, metrics, self._stopping, actions=actions)
+        self._reporter = Reporter(config, port, metrics, self._watches, recent or RecentEvents(), clock)
+        self.feed = Feed(port, self._reporter, clock, config.cluster_name)
+        pages = {}
+        if config.http_listen and config.status_page:
+            pages = StatusPages(self.feed, config.http_listen).pages()
+        self._http = HttpPort(port, metrics, self._stopping, pages, actions)
         # One of the two has the gRPC port, once it is open.
         self._grpc: grpc.aio.Server | None = None
         self._gateways: GatewayPort | None = None
@@ -134,6 +145,8 @@ class Server:
             await server.start()
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
+        self._supervisor.background("status_feed", self.feed.run())
+        port.answer(QUESTION, self._reporter.answer)
         if config.http_listen:
             await self._start_http(config.http_listen, tls if config.http_tls else None)
         _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
@@ -190,6 +203,8 @@ class Server:
         await self._http.start(address, context)
         assert self._http.bound is not None
         self.http_address = "{}:{}".format(*self._http.bound)
+        if self._config.status_page:
+            self._reporter.listening(*self._http.bound)
 
     async def _measure_lag(self) -> None:
         """How late timers fire is how long something held the loop."""
@@ -219,6 +234,7 @@ class Server:
         await self._give_leadership_away()
         self._waits.stop()
         self._watches.stop()
+        self.feed.close()
         self._leaders.stop()
         if self._grpc is not None:
             await self._drain(self._grpc.stop, grace_s)

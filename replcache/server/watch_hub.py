@@ -1,8 +1,9 @@
 """Who watches what on this node, and the fan-out of applied events to them.
 
-One listener on the applied log. Watchers are found by key and by prefix through dicts, so that an event costs
-the same with ten watchers as with ten thousand that want something else. Each watcher has a bounded queue;
-one that falls behind is cut off with the last revision that it has (overflow policy: cut, never drop).
+One listener on the applied log. Watchers are found by key, by prefix and by tag through dicts, so that an
+event costs the same with ten watchers as with ten thousand that want something else. Each watcher has a
+bounded queue; one that falls behind is cut off with the last revision that it has (overflow policy: cut,
+never drop).
 
 Invariant: a watcher's queue holds whole revisions, in order, without gaps behind `base_revision`.
 """
@@ -12,26 +13,36 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from replcache import constants
 from replcache.errors import Compacted, Overloaded, ReplcacheError, Unavailable, WatchTooSlow
 from replcache.raft.port import RaftPort
-from replcache.statemachine.entries import Row
+from replcache.statemachine.entries import Row, tags_of
 from replcache.statemachine.events import Event, EventKind, PutBatch
 from replcache.statemachine.machine import StateMachine
 
 EVENT_OVERHEAD_BYTES = 64
+Name = TypeVar("Name", bytes, str)
 
 
 @dataclass(frozen=True, slots=True)
 class WatchRange:
-    """Exactly one key, or all keys with a prefix (b"": every key)."""
+    """Exactly one key, or the entries that carry a tag, or all keys with a prefix (b"": every key)."""
 
-    key: bytes | None
+    key: bytes | None = None
     prefix: bytes = b""
+    tag: str | None = None
 
-    def holds(self, key: bytes) -> bool:
-        return key == self.key if self.key is not None else key.startswith(self.prefix)
+    def seen(self, change: "Change") -> "Change | None":
+        """The change as a watcher of this range sees it; None: it does not."""
+        if self.key is not None:
+            return change if change.key == self.key else None
+        if self.tag is None:
+            return change if change.key.startswith(self.prefix) else None
+        if self.tag in tags_of(change.row):
+            return change
+        return change.gone() if self.tag in change.tags_before else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,12 @@ class Change:
     kind: EventKind
     key: bytes
     row: Row | None
+    tags_before: tuple[str, ...] = ()
+
+    def gone(self) -> "Change":
+        """For those who watch a tag that it had and has no more."""
+        kind = EventKind.DELETE if self.row is not None else self.kind
+        return Change(self.revision, kind, self.key, None)
 
     @property
     def size(self) -> int:
@@ -107,6 +124,7 @@ class WatchHub:
         self._by_key: dict[bytes, set[Watcher]] = {}
         # Prefixes by their length, so that an event looks up one slice of its key for each length in use.
         self._by_prefix: dict[int, dict[bytes, set[Watcher]]] = {}
+        self._by_tag: dict[str, set[Watcher]] = {}
         self._count = 0
         self._is_stopped = False
 
@@ -135,14 +153,22 @@ class WatchHub:
         if self._count >= constants.WATCHES_MAX:
             raise Overloaded(f"{self._count} watches on this node, limit {constants.WATCHES_MAX}")
         watcher = Watcher(wanted, self._port.machine.revision)
-        place = self._place(wanted)
-        place.setdefault(self._name(wanted), set()).add(watcher)
+        self._add(wanted, watcher)
         self._count += 1
         try:
             yield watcher
         finally:
             self._count -= 1
             self._remove(wanted, watcher)
+
+    def describe(self, limit: int) -> list[tuple[str, int, int]]:
+        """(what is watched, watches, events that wait to be sent), the most watched first."""
+        rows = [(_text(name), watchers) for name, watchers in self._by_key.items()]
+        for named in self._by_prefix.values():
+            rows += [(_text(name) + "*", watchers) for name, watchers in named.items()]
+        rows += [(f"tag {name}", watchers) for name, watchers in self._by_tag.items()]
+        rows.sort(key=lambda row: -len(row[1]))
+        return [(what, len(found), sum(len(one.queue) for one in found)) for what, found in rows[:limit]]
 
     def check_machine(self) -> None:
         """An installed snapshot skipped events: watches here have a gap and must begin anew."""
@@ -159,42 +185,81 @@ class WatchHub:
             return
         for event in events:
             if type(event) is PutBatch:
-                for key, row in zip(event.keys, event.rows, strict=True):
-                    self._offer(key, EventKind.PUT, row[2], row)
+                before = event.tags_before
+                for number, (key, row) in enumerate(zip(event.keys, event.rows, strict=True)):
+                    self._offer(key, EventKind.PUT, row[2], row, before.get(number, ()))
             elif type(event) is Event:
-                self._offer(event.key, event.kind, event.revision, event.row)
+                self._offer(event.key, event.kind, event.revision, event.row, event.tags_before)
 
-    def _offer(self, key: bytes, kind: EventKind, revision: int, row: Row | None) -> None:
-        change: Change | None = None
+    def _offer(
+        self, key: bytes, kind: EventKind, revision: int, row: Row | None, tags_before: tuple[str, ...]
+    ) -> None:
         found = [self._by_key.get(key)]
         found += [named.get(key[:length]) for length, named in self._by_prefix.items()]
+        tags: tuple[str, ...] = ()
+        if self._by_tag:
+            tags = tags_of(row)
+            found += [self._by_tag.get(tag) for tag in tags]
+        change: Change | None = None
         for watchers in found:
             if watchers:
                 if change is None:
                     change = Change(revision, kind, key, row)
                 for watcher in watchers:
                     watcher.offer(change)
+        if tags_before and self._by_tag:
+            gone = Change(revision, kind, key, row).gone()
+            for tag in set(tags_before).difference(tags):
+                for watcher in self._by_tag.get(tag, ()):
+                    watcher.offer(gone)
 
-    @staticmethod
-    def _name(wanted: WatchRange) -> bytes:
-        return wanted.key if wanted.key is not None else wanted.prefix
-
-    def _place(self, wanted: WatchRange) -> dict[bytes, set[Watcher]]:
+    def _add(self, wanted: WatchRange, watcher: Watcher) -> None:
         if wanted.key is not None:
-            return self._by_key
-        return self._by_prefix.setdefault(len(wanted.prefix), {})
+            self._by_key.setdefault(wanted.key, set()).add(watcher)
+        elif wanted.tag is not None:
+            self._by_tag.setdefault(wanted.tag, set()).add(watcher)
+        else:
+            named = self._by_prefix.setdefault(len(wanted.prefix), {})
+            named.setdefault(wanted.prefix, set()).add(watcher)
 
     def _remove(self, wanted: WatchRange, watcher: Watcher) -> None:
-        place, name = self._place(wanted), self._name(wanted)
-        place[name].discard(watcher)
-        if not place[name]:
-            del place[name]
-        if wanted.key is None and not place:
-            del self._by_prefix[len(wanted.prefix)]
+        if wanted.key is not None:
+            _take_out(self._by_key, wanted.key, watcher)
+        elif wanted.tag is not None:
+            _take_out(self._by_tag, wanted.tag, watcher)
+        else:
+            named = self._by_prefix[len(wanted.prefix)]
+            _take_out(named, wanted.prefix, watcher)
+            if not named:
+                del self._by_prefix[len(wanted.prefix)]
 
     def _all(self) -> list[Watcher]:
-        sets = [*self._by_key.values(), *(s for named in self._by_prefix.values() for s in named.values())]
+        sets = [
+            *self._by_key.values(),
+            *self._by_tag.values(),
+            *(found for named in self._by_prefix.values() for found in named.values()),
+        ]
         return [watcher for watchers in sets for watcher in watchers]
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _take_out(place: dict[Name, set[Watcher]], name: Name, watcher: Watcher) -> None:
+    place[name].discard(watcher)
+    if not place[name]:
+        del place[name]
+
+
+def changes_of(event: object) -> Iterator[Change]:
+    """What watches see of an applied event; of one about a lock nothing."""
+    if type(event) is PutBatch:
+        before = event.tags_before
+        for number, (key, row) in enumerate(zip(event.keys, event.rows, strict=True)):
+            yield Change(row[2], EventKind.PUT, key, row, before.get(number, ()))
+    elif type(event) is Event:
+        yield Change(event.revision, event.kind, event.key, event.row, event.tags_before)
 
 
 def compacted(machine: StateMachine) -> Compacted:

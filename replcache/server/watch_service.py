@@ -12,9 +12,9 @@ from replcache.server import convert, status_map, validate
 from replcache.server.backend import Backend
 from replcache.server.interceptors import CallBoundary, Undecodable, abort, decoder, undecodable_error
 from replcache.server.reads import Reader
-from replcache.server.watch_hub import Change, Watcher, WatchHub, WatchRange, compacted
+from replcache.server.watch_hub import Change, Watcher, WatchHub, WatchRange, changes_of, compacted
 from replcache.statemachine.entries import as_entry
-from replcache.statemachine.events import Event, EventKind, PutBatch
+from replcache.statemachine.events import EventKind
 
 NAME = "replcache.v1.Watch"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -94,15 +94,17 @@ class WatchService:
                 entry = machine.peek(wanted.key)
                 found = [(wanted.key, entry)] if entry is not None else []
                 after = None
+            elif wanted.tag is not None:
+                found, after = machine.find_page((wanted.tag,), after, constants.WATCH_PAGE_ENTRIES)
             else:
                 found, after = machine.scan_page(wanted.prefix, after, constants.WATCH_PAGE_ENTRIES)
             size = 0
-            for key, entry in found:
+            for number, (key, entry) in enumerate(found, 1):
                 response.entries.append(
                     convert.entry(key, entry, machine.clock_ms, with_value=not request.keys_only)
                 )
                 size += len(entry.value)
-                if size > constants.WATCH_MESSAGE_BYTES and after is not None:
+                if size > constants.WATCH_MESSAGE_BYTES and (after is not None or number < len(found)):
                     after = key
                     break
             await context.write(response)
@@ -124,10 +126,11 @@ class WatchService:
             if events is None:
                 raise compacted(machine)
             changes = [
-                change
+                seen
                 for event in events
-                for change in _expand(event)
-                if position <= change.revision <= watcher.base_revision and watcher.range.holds(change.key)
+                for change in changes_of(event)
+                if position <= change.revision <= watcher.base_revision
+                and (seen := watcher.range.seen(change)) is not None
             ]
             reached = max((event.last_revision for event in events), default=watcher.base_revision)
             reached = min(reached, watcher.base_revision)
@@ -175,16 +178,6 @@ class WatchService:
         watcher.delivered = max(watcher.delivered, reached)
 
 
-def _expand(event: object) -> list[Change]:
-    if isinstance(event, PutBatch):
-        return [
-            Change(row[2], EventKind.PUT, key, row) for key, row in zip(event.keys, event.rows, strict=True)
-        ]
-    if isinstance(event, Event):
-        return [Change(event.revision, event.kind, event.key, event.row)]
-    return []  # locks are watched by their waiters
-
-
 def _checked(request: watch_pb2.WatchRequest) -> tuple[WatchRange, float]:
     """(range, progress interval in seconds). Raises InvalidRequest."""
     if request.snapshot and request.start_revision:
@@ -199,6 +192,9 @@ def _checked(request: watch_pb2.WatchRequest) -> tuple[WatchRange, float]:
             constants.WATCH_PROGRESS_MS_MIN,
             constants.WATCH_PROGRESS_MS_MAX,
         )
-    if request.WhichOneof("range") == "key":
-        return WatchRange(validate.key(request.key, "key")), interval_ms / 1000
-    return WatchRange(None, validate.prefix(request.prefix, "prefix")), interval_ms / 1000
+    kind = request.WhichOneof("range")
+    if kind == "key":
+        return WatchRange(key=validate.key(request.key, "key")), interval_ms / 1000
+    if kind == "tag":
+        return WatchRange(tag=validate.tag(request.tag, "tag")), interval_ms / 1000
+    return WatchRange(prefix=validate.prefix(request.prefix, "prefix")), interval_ms / 1000

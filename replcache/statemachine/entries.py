@@ -68,6 +68,11 @@ def make_meta(
     return (content_type, due, hard_due, idle_ttl_ms, reads_left, tags, lease_id, tag_epoch if tags else 0)
 
 
+def tags_of(row: Row | None) -> tuple[str, ...]:
+    """None: there is no row."""
+    return () if row is None or row[4] is None else row[4][5]
+
+
 def earliest(first_ms: int, second_ms: int) -> int:
     """The earlier of two times of which 0 means never."""
     if not first_ms:

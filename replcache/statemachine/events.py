@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from replcache.statemachine.entries import Entry, Row, as_optional_entry
+from replcache.statemachine.entries import Entry, Row, as_optional_entry, tags_of
 
 
 class EventKind(IntEnum):
@@ -35,15 +35,20 @@ class LockEventKind(IntEnum):
 
 
 class Event:
-    """One change of one key. `row` (and `entry`) is None when the key went."""
+    """One change of one key. `row` (and `entry`) is None when the key went. `tags_before` are those of the
+    row that was replaced or removed: so a watch of a tag knows what left it. They follow from the events
+    before, and so are no part of what is compared."""
 
-    __slots__ = ("key", "kind", "revision", "row")
+    __slots__ = ("key", "kind", "revision", "row", "tags_before")
 
-    def __init__(self, revision: int, kind: EventKind, key: bytes, row: Row | None) -> None:
+    def __init__(
+        self, revision: int, kind: EventKind, key: bytes, row: Row | None, before: Row | None = None
+    ) -> None:
         self.revision = revision
         self.kind = kind
         self.key = key
         self.row = row
+        self.tags_before = tags_of(before)
 
     @property
     def entry(self) -> Entry | None:
@@ -69,15 +74,26 @@ class Event:
 
 
 class PutBatch:
-    """Sets in columns: key i was put as row i. The revisions are in the rows."""
+    """Sets in columns: key i was put as row i. The revisions are in the rows.
 
-    __slots__ = ("keys", "last_revision", "revision", "rows")
+    tags_before: by i, where the row that was replaced had tags.
+    """
 
-    def __init__(self, revision: int, last_revision: int, keys: list[bytes], rows: list[Row]) -> None:
+    __slots__ = ("keys", "last_revision", "revision", "rows", "tags_before")
+
+    def __init__(
+        self,
+        revision: int,
+        last_revision: int,
+        keys: list[bytes],
+        rows: list[Row],
+        tags_before: dict[int, tuple[str, ...]] | None = None,
+    ) -> None:
         self.revision = revision
         self.last_revision = last_revision
         self.keys = keys
         self.rows = rows
+        self.tags_before = tags_before or {}
 
     def __repr__(self) -> str:
         return f"PutBatch({self.revision}..{self.last_revision}, {len(self.keys)} keys)"
@@ -138,7 +154,10 @@ def expand(events: Iterable[AnyEvent]) -> Iterator[SingleEvent]:
     put = EventKind.PUT
     for event in events:
         if isinstance(event, PutBatch):
-            for key, row in zip(event.keys, event.rows, strict=True):
-                yield Event(row[2], put, key, row)
+            before = event.tags_before
+            for number, (key, row) in enumerate(zip(event.keys, event.rows, strict=True)):
+                single = Event(row[2], put, key, row)
+                single.tags_before = before.get(number, ())
+                yield single
         else:
             yield event

@@ -91,6 +91,18 @@ class LockView:
     waiters: tuple[PlaceView, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LockGlance:
+    """A lock with the first of its holders and waiters, and how many there are."""
+
+    name: str
+    permits: int
+    holders: int
+    waiters: int
+    first_holders: tuple[PlaceView, ...]
+    first_waiters: tuple[PlaceView, ...]
+
+
 # owner, token, shared, due_ms, note, attempt, lease_id
 FrozenHolder = tuple[bytes, int, bool, int, str, int, int]
 # owner, shared, ttl_ms, due_ms, note, attempt, lease_id

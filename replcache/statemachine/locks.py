@@ -13,6 +13,8 @@ Invariant: a lock without holders has no waiters; a lock without both does not e
 """
 
 from collections.abc import Iterable
+from heapq import nsmallest
+from itertools import islice
 from typing import Final
 
 from replcache.constants import LOCK_PERMITS_MAX, LOCK_WAITERS_MAX
@@ -26,6 +28,7 @@ from replcache.statemachine.lock_state import (
     FrozenLock,
     Holder,
     Lock,
+    LockGlance,
     LockView,
     PlaceView,
     Waiter,
@@ -37,8 +40,10 @@ from replcache.statemachine.turn import Turn
 # More locks than this at once are data, not locks.
 LOCKS_MAX: Final = 100_000
 DESCRIBED_LOCKS_MAX: Final = 1000
+# A glance looks for the most wanted among this many.
+GLANCED_LOCKS_MAX: Final = 2000
 
-__all__ = ["LockTable", "LockView", "PlaceView"]
+__all__ = ["LockGlance", "LockTable", "LockView", "PlaceView"]
 
 
 class LockTable:
@@ -228,23 +233,34 @@ class LockTable:
         holder = None if lock is None else lock.holders.get(owner)
         return 0 if holder is None else holder.token
 
+    def glance(self, limit: int, places: int) -> list[LockGlance]:
+        """Some locks for a screen, the most wanted first, with bounded work however many there are."""
+        some = islice(self.locks.items(), GLANCED_LOCKS_MAX)
+        found = nsmallest(limit, some, key=lambda item: (-len(item[1].waiters), item[0]))
+        return [
+            LockGlance(
+                name,
+                lock.permits,
+                len(lock.holders),
+                len(lock.waiters),
+                tuple(self._holder_view(*item) for item in islice(lock.holders.items(), places)),
+                tuple(self._waiter_view(*item) for item in islice(lock.waiters.items(), places)),
+            )
+            for name, lock in found
+        ]
+
+    def _holder_view(self, owner: bytes, holder: Holder) -> PlaceView:
+        left_ms = holder.due_ms - self._turn.clock_ms if holder.due_ms else 0
+        return PlaceView(owner, holder.token, left_ms, holder.note, holder.shared, holder.lease_id)
+
+    def _waiter_view(self, owner: bytes, waiter: Waiter) -> PlaceView:
+        left_ms = waiter.due_ms - self._turn.clock_ms
+        return PlaceView(owner, 0, left_ms, waiter.note, waiter.shared, waiter.lease_id)
+
     def holders(self, name: str) -> tuple[PlaceView, ...]:
         """Who holds the lock, in the order of the grants; empty: nobody."""
         lock = self.locks.get(name)
-        if lock is None:
-            return ()
-        clock_ms = self._turn.clock_ms
-        return tuple(
-            PlaceView(
-                owner,
-                holder.token,
-                holder.due_ms - clock_ms if holder.due_ms else 0,
-                holder.note,
-                holder.shared,
-                holder.lease_id,
-            )
-            for owner, holder in lock.holders.items()
-        )
+        return () if lock is None else tuple(self._holder_view(*item) for item in lock.holders.items())
 
     def describe(self, name: str = "") -> list[LockView]:
         """The lock `name`, or, when empty, the first DESCRIBED_LOCKS_MAX by name."""
@@ -252,16 +268,12 @@ class LockTable:
             names = [name] if name in self.locks else []
         else:
             names = sorted(self.locks)[:DESCRIBED_LOCKS_MAX]
-        clock_ms = self._turn.clock_ms
         return [
             LockView(
                 found,
                 lock.permits,
                 self.holders(found),
-                tuple(
-                    PlaceView(owner, 0, waiter.due_ms - clock_ms, waiter.note, waiter.shared, waiter.lease_id)
-                    for owner, waiter in lock.waiters.items()
-                ),
+                tuple(self._waiter_view(*item) for item in lock.waiters.items()),
             )
             for found in names
             for lock in (self.locks[found],)

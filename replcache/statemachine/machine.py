@@ -29,7 +29,7 @@ from replcache.statemachine.guards import GuardTable
 from replcache.statemachine.history import History
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat, require
 from replcache.statemachine.leases import LeaseTable, LeaseView
-from replcache.statemachine.locks import LockTable, LockView, PlaceView
+from replcache.statemachine.locks import LockGlance, LockTable, LockView, PlaceView
 from replcache.statemachine.namespaces import NamespaceView
 from replcache.statemachine.operations import KEY_OPERATIONS, OTHER_OPERATIONS, keys_of
 from replcache.statemachine.results import (
@@ -300,6 +300,10 @@ class StateMachine:
     def describe_locks(self, name: str = "") -> list[LockView]:
         """One lock, or all (up to 1,000, by name) when `name` is empty."""
         return self.locks.describe(name)
+
+    def glance_at_locks(self, limit: int, places: int) -> list[LockGlance]:
+        """Up to `limit` locks, the most wanted first, each with up to `places` holders and waiters."""
+        return self.locks.glance(limit, places)
 
     def lock_holders(self, name: str) -> tuple[PlaceView, ...]:
         """Who holds the lock, however long its queue is."""

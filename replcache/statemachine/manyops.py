@@ -68,7 +68,7 @@ def apply_evict(machine: "StateMachine", op: Evict) -> CountResult | Refusal:
         if row is None or (op.mod_revisions and op.mod_revisions[number] != row[2]):
             continue
         store.remove(key)
-        turn.events.append(Event(turn.next_revision(), EventKind.EVICT, key, None))
+        turn.events.append(Event(turn.next_revision(), EventKind.EVICT, key, None, row))
         count += 1
     store.evicted_totals[op.reason] = store.evicted_totals.get(op.reason, 0) + count
     return CountResult(count, machine.revision)

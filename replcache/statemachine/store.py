@@ -157,7 +157,8 @@ class Store:
         for view in self.views:
             view.saved.setdefault(key, row)
 
-    def put(self, key: bytes, row: Row) -> None:
+    def put(self, key: bytes, row: Row) -> Row | None:
+        """Returns the row that was there, dead or alive."""
         if self.views:
             self.save(key)
         rows = self.rows
@@ -175,9 +176,10 @@ class Store:
                 self._unlink(key, old[4])
         if meta is not None:
             self._link(key, meta)
+        return old
 
-    def remove(self, key: bytes) -> None:
-        """Takes the row out; the key must be there."""
+    def remove(self, key: bytes) -> Row:
+        """Takes the row out and returns it; the key must be there."""
         if self.views:
             self.save(key)
         old = self.rows.pop(key)
@@ -187,6 +189,7 @@ class Store:
         self.index.note_removals(1)
         if old[4] is not None:
             self._unlink(key, old[4])
+        return old
 
     def _charge(self, key: bytes, row: Row, old: Row | None) -> None:
         if old is None:
@@ -251,7 +254,7 @@ class Store:
             kind = EventKind.INVALIDATE if by_tag else EventKind.EXPIRE
         self.remove(key)
         self.expired_total += 1
-        turn.events.append(Event(turn.next_revision(), kind, key, None))
+        turn.events.append(Event(turn.next_revision(), kind, key, None, row))
 
     def bury_if_dead(self, key: bytes) -> None:
         row = self.rows.get(key)
@@ -321,6 +324,7 @@ class Store:
         put_rows: list[Row] = []
         new_keys: list[bytes] = []
         replaced_bytes = 0
+        tags_before: dict[int, tuple[str, ...]] = {}
         charged = self.namespaces.active
         for key, value in zip(keys, values, strict=True):
             old = get(key)
@@ -338,6 +342,7 @@ class Store:
                     # (The same object: a plain one, or a key twice in this batch. Nothing is linked then.)
                     if old_meta[5] or old_meta[6]:
                         self._unlink(key, old_meta)
+                        tags_before[len(put_rows)] = old_meta[5]
                     elif old_meta[1]:
                         cancel(old_meta[1], key)
             rows[key] = row
@@ -355,7 +360,7 @@ class Store:
             self.timers.add_many(meta[1], keys)
         last = first if atomic else revision - 1
         turn.revision = last
-        turn.events.append(PutBatch(first, last, keys, put_rows))
+        turn.events.append(PutBatch(first, last, keys, put_rows, tags_before))
         return versions, first
 
     # --- the whole table ---

@@ -117,12 +117,12 @@ class DirectWriter:
         return 0
 
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None:
-        self._store.put(key, row)
-        self._took_effect(Event(self.revision, kind, key, row))
+        before = self._store.put(key, row)
+        self._took_effect(Event(self.revision, kind, key, row, before))
 
     def remove(self, key: bytes, kind: EventKind = EventKind.DELETE) -> None:
-        self._store.remove(key)
-        self._took_effect(Event(self.revision, kind, key, None))
+        before = self._store.remove(key)
+        self._took_effect(Event(self.revision, kind, key, None, before))
 
     def invalidate_tags(self, tags: Sequence[str]) -> int:
         count = 0
@@ -228,10 +228,10 @@ class AtomicWriter:
             store.invalidate_tag(tag, self.revision)
         for key, (row, kind) in self._changes.items():
             if row is not None:
-                store.put(key, row)
+                before = store.put(key, row)
             elif key in store.rows:
-                store.remove(key)
+                before = store.remove(key)
             else:
                 # Made and taken away within the batch: nobody ever saw it.
                 continue
-            turn.events.append(Event(self.revision, kind, key, row))
+            turn.events.append(Event(self.revision, kind, key, row, before))

@@ -18,7 +18,7 @@ from replcache.errors import (
     ReplcacheError,
     StalenessUnavailable,
 )
-from replcache.raft.port import AppliedListener, Member, NodeStatus, PeerStatus, Role
+from replcache.raft.port import Answerer, AppliedListener, Member, NodeStatus, PeerStatus, Role
 from replcache.statemachine import codec
 from replcache.statemachine.commands import Command, Group
 from replcache.statemachine.machine import StateMachine
@@ -62,6 +62,9 @@ class FakeRaft:
         self.rounds = 0
         self.transfers: list[str] = []
         self.clock_offset_ms = 0
+        # What the peers answer, by question and name; and who answers here.
+        self.peer_answers: dict[str, dict[str, bytes]] = {}
+        self.answerers: dict[str, Answerer] = {}
         self._fresh_at: float | None = None
         self._started = self.clock.now()
         self._sequence = 0
@@ -152,6 +155,12 @@ class FakeRaft:
 
     def remove_applied_listener(self, listener: AppliedListener) -> None:
         self._listeners.remove(listener)
+
+    def answer(self, question: str, answerer: Answerer) -> None:
+        self.answerers[question] = answerer
+
+    async def ask(self, question: str, payload: bytes, deadline: float) -> dict[str, bytes]:
+        return dict(self.peer_answers.get(question, {}))
 
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         others = [member.name for member in self.members if member.voter and member.name != self.leader]

@@ -201,7 +201,8 @@ class State:
         )
         if request.want_previous and old is not None:
             fill_entry(result.previous, request.key, old)
-        result.version = self._put(request.key, old, new).version
+        stored = self._put(request.key, old, new)
+        result.version, result.header.revision = stored.version, stored.mod_revision
 
     def _update(self, request: cache_pb2.UpdateRequest, result: cache_pb2.UpdateResponse) -> None:
         old = self.entries.get(request.key)

@@ -27,6 +27,7 @@ from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
 from replcache.server.deadlines import Deadline
+from replcache.server.lock_queue import LockQueue
 from replcache.server.lock_waits import LockWaits
 from replcache.server.reads import Reader
 from replcache.server.status_map import to_status
@@ -53,7 +54,8 @@ class VirtualCluster:
         reader = Reader(backend, Accesses(backend))
         batches = Batches(backend, reader)
         cache = cache_service.CacheService(backend, reader, batches)
-        lock = lock_service.LockService(backend, reader, waits, self._supervisor, self.rng)
+        queue = LockQueue(backend, waits, self._supervisor, self.rng)
+        lock = lock_service.LockService(backend, reader, queue)
         self.handlers = {
             (service, method.name): method.handler
             for service, methods in (("cache", cache.methods()), ("lock", lock.methods()))

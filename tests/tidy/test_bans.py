@@ -13,6 +13,7 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/server/interceptors.py",
     "replcache/server/gateway_calls.py",
     "replcache/client/bridge.py",
+    "replcache/patterns/cached_drivers.py",
 )
 # Tests wait for conditions (tests/helpers/wait.py); only helpers may pause.
 SLEEP_ALLOWED = ("tests/helpers/", "tests/simulation/", "tests/fault/soak.py")

@@ -260,25 +260,29 @@ class Frame(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pre_vote: _Optional[_Union[PreVote, _Mapping]] = ..., pre_vote_reply: _Optional[_Union[PreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., vote_reply: _Optional[_Union[VoteReply, _Mapping]] = ..., append: _Optional[_Union[Append, _Mapping]] = ..., append_reply: _Optional[_Union[AppendReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., snapshot_reply: _Optional[_Union[SnapshotReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., admin_request: _Optional[_Union[AdminRequest, _Mapping]] = ..., admin_reply: _Optional[_Union[AdminReply, _Mapping]] = ...) -> None: ...
 
 class AdminRequest(_message.Message):
-    __slots__ = ("id", "boot", "action", "member")
+    __slots__ = ("id", "boot", "action", "member", "payload")
     ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     id: int
     boot: int
     action: str
     member: _log_pb2.Member
-    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., action: _Optional[str] = ..., member: _Optional[_Union[_log_pb2.Member, _Mapping]] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., action: _Optional[str] = ..., member: _Optional[_Union[_log_pb2.Member, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class AdminReply(_message.Message):
-    __slots__ = ("id", "boot", "error", "leader")
+    __slots__ = ("id", "boot", "error", "leader", "payload")
     ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     id: int
     boot: int
     error: str
     leader: str
-    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., error: _Optional[str] = ..., leader: _Optional[str] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., error: _Optional[str] = ..., leader: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...

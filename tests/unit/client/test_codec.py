@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replcache.client.codec import AutoCodec
+from replcache.client.codec import AutoCodec, Typed
 from replcache.errors import InvalidRequest, WrongType
 
 JSON_VALUES = st.recursive(
@@ -37,6 +37,7 @@ def test_round_trip(value: object) -> None:
     ("value", "data", "content_type"),
     [
         (b"x", b"x", ""),
+        (Typed(b"x", "image/png"), b"x", "image/png"),
         (bytearray(b"x"), b"x", ""),
         (memoryview(b"x"), b"x", ""),
         ("ü", "ü".encode(), "text/plain"),

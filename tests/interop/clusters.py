@@ -1,0 +1,58 @@
+"""The clusters that the programs talk to: three node processes, plain or with TLS on every port."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.helpers.process_cluster import ProcessCluster
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a client needs; None and "" on a plain cluster."""
+
+    ca: Path | None = None
+    token: str = ""
+
+
+@contextmanager
+def running_cluster(
+    directory: Path, rng: random.Random, secure: bool = False
+) -> Iterator[tuple[ProcessCluster, Access]]:
+    """Three nodes that are ready; stopped in the end."""
+    cluster = ProcessCluster(directory, rng)
+    access = Access()
+    if secure:
+        access = Access(make_certificates(cluster, directory / "certs"))
+    try:
+        start(cluster, access)
+        yield cluster, access
+    finally:
+        cluster.stop()
+
+
+def start(cluster: ProcessCluster, access: Access) -> None:
+    """Starts the nodes that do not run, and returns when all are ready."""
+    for name in cluster.names:
+        settings = {}
+        if access.ca is not None:
+            certificate = access.ca.with_name(f"{name}.pem")
+            for kind in ("TLS", "PEER_TLS"):
+                settings[f"REPLCACHE_{kind}_CERT"] = str(certificate)
+                settings[f"REPLCACHE_{kind}_KEY"] = str(certificate.with_suffix(".key"))
+            # Certificates are what is tested; the health pages of the nodes are only polled.
+            settings |= {"REPLCACHE_PEER_TLS_CA": str(access.ca), "REPLCACHE_HTTP_TLS": "false"}
+        cluster.start(name, **settings)
+    cluster.wait_ready()
+
+
+def make_certificates(cluster: ProcessCluster, folder: Path) -> Path:
+    """`replcache certs`, as an operator would use it; returns the authority's certificate."""
+    nodes = [option for name in cluster.names for option in ("--node", f"{name}=127.0.0.1,localhost")]
+    command = [sys.executable, "-m", "replcache.cli.main", "certs", str(folder), *nodes]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / "ca.pem"
