@@ -79,6 +79,9 @@ test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
 interop: $(DEVELOPMENT) ## programs in other languages on live clusters (LANGUAGES="go rust"; all that this machine has tools for)
 	$(PY) -m tests.interop.run $(ARGS) $(LANGUAGES)
 
+mission: $(DEVELOPMENT) ## the large versions of the promises, one test for each (docs/mission.md); takes long
+	$(PYTEST) -s tests/mission
+
 ## --- longer runs, on demand; ARGS="--help" shows further options ---
 
 SEED ?=
