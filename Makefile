@@ -22,7 +22,7 @@ DEVELOPMENT := $(VENV)/.installed-dev
 endif
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 ## --- environment ---
 
@@ -75,6 +75,9 @@ test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 
 test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
 	$(if $(STAGE_PROCESSES),$(PYTEST) $(STAGE_PROCESSES))
+
+e2e: $(DEVELOPMENT) ## what a user types and opens: command line, status page, deployment files, examples in the documents
+	$(PYTEST) tests/e2e
 
 interop: $(DEVELOPMENT) ## programs in other languages on live clusters (LANGUAGES="go rust"; all that this machine has tools for)
 	$(PY) -m tests.interop.run $(ARGS) $(LANGUAGES)
@@ -149,9 +152,14 @@ proto: $(DEVELOPMENT) ## regenerate replcache/pb from proto/
 generate: proto ## regenerate the stubs and the documents that follow from the code
 	PYTHONPATH=. $(PY) scripts/generate_docs.py
 
+docs: $(DEVELOPMENT) ## the documentation as a site, in site/ (open site/index.html); a broken link is an error
+	@# The variable silences an announcement of the theme's authors; nothing is loaded from outside.
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean: ## remove what make made (not a running cluster's data)
 	rm -rf $(VENV) $(VENV)-bootstrap build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes interop chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate clean
+	test-processes e2e interop chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate docs clean

@@ -1,13 +1,14 @@
 """Writes what follows from other files (`make generate`).
 
 docs/configuration.md and deploy/replcache.toml from the settings model, docs/planted_bugs.md from the last
-hunt for planted bugs.
+hunt for planted bugs; into docs/clients.md the programs that it shows.
 
 With --check nothing is written; exit 1 when one of them is not what would be written.
 """
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -77,11 +78,25 @@ def planted_bugs_page() -> str:
     return head + "\n".join(rows) + "\n"
 
 
+# A comment that names a file, and the block of code under it.
+SHOWN = re.compile(r"^(<!-- file (\S+) -->\n```\w+\n).*?^```$", re.S | re.M)
+
+
+def page_with_files(page: Path) -> str:
+    """The page with each block of code that names a file replaced by that file."""
+
+    def block(match: re.Match[str]) -> str:
+        return match[1] + (ROOT / match[2]).read_text(encoding="utf-8") + "```"
+
+    return SHOWN.sub(block, page.read_text(encoding="utf-8"))
+
+
 def generated() -> Mapping[Path, str]:
     return {
         ROOT / "docs" / "configuration.md": configuration_page(),
         ROOT / "deploy" / "replcache.toml": sample_toml(),
         ROOT / "docs" / "planted_bugs.md": planted_bugs_page(),
+        ROOT / "docs" / "clients.md": page_with_files(ROOT / "docs" / "clients.md"),
     }
 
 

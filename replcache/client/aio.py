@@ -12,9 +12,9 @@ from replcache.client.batches import ExplicitBatch, GetManyBatch
 from replcache.client.cached_calls import AsyncCachedCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.lock import AsyncLock, LockOptions
-from replcache.client.near_calls import AsyncNearCalls
 from replcache.client.requests import UNSET, Fence, Key, Unset, key_bytes
 from replcache.client.scan import ScanQuery, scan_pages
+from replcache.client.through_calls import AsyncThroughCalls
 from replcache.client.types import (
     ClientStatistics,
     Consistency,
@@ -36,7 +36,7 @@ from replcache.pb.v1 import lock_pb2
 K = TypeVar("K", str, bytes)
 
 
-class AsyncClient(AsyncWatchCalls, AsyncNearCalls, AsyncCachedCalls):
+class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
     """A client of a replcache cluster for asyncio.
 
     Made without any I/O; the first call connects and binds the object to the running event loop. One object

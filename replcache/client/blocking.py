@@ -17,9 +17,9 @@ from replcache.client.bridge import Bridge
 from replcache.client.cached_calls import CachedCalls
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.lock import AsyncLock, LockOptions
-from replcache.client.near_calls import NearCalls
 from replcache.client.requests import UNSET, Fence, Key, Unset, key_bytes
 from replcache.client.scan import ScanQuery, scan_pages
+from replcache.client.through_calls import ThroughCalls
 from replcache.client.types import (
     ClientStatistics,
     Consistency,
@@ -38,7 +38,7 @@ from replcache.errors import ClientClosed, ConditionFailed, DeadlineExceeded, In
 K = TypeVar("K", str, bytes)
 
 
-class Client(WatchCalls, NearCalls, CachedCalls, BaseClient):
+class Client(WatchCalls, ThroughCalls, CachedCalls, BaseClient):
     """A blocking client of a replcache cluster, for any number of threads. See AsyncClient."""
 
     def __init__(self, url: str | None = None, **settings: Any) -> None:

@@ -91,8 +91,7 @@ class Blocking:
                     return outcome
                 sent = self._do(step, function)
         finally:
-            work.close()
-            self._end()
+            self._end(work)
 
     def look(self) -> Found:
         policy = self._policy
@@ -167,13 +166,16 @@ class Blocking:
             flight.when_done(ended.set)
             return ended.wait(self._policy.wait_s)
 
-    def _end(self) -> None:
+    def _end(self, work: steps.Steps) -> None:
+        """Of the call, however it ended. Closing the steps lets those go on who wait for this call, so that
+        comes after the placeholder was cleared."""
         lock, self._lock = self._lock, None
-        if self._client._bridge.is_closed:
-            return
-        if self._store.has_placeholder:
-            self._client._run(self._store.end_soon, self._policy.timeout)
-        if lock is not None:
+        try:
+            if self._store.has_placeholder and not self._client._bridge.is_closed:
+                self._run(self._store.give_up)
+        finally:
+            work.close()
+        if lock is not None and not self._client._bridge.is_closed:
             lock.release()
 
 
@@ -201,8 +203,7 @@ class Async:
                     return outcome
                 sent = await self._do(step, function)
         finally:
-            work.close()
-            self._end()
+            self._end(work)
 
     async def look(self) -> Found:
         policy = self._policy
@@ -279,9 +280,19 @@ class Async:
                 return False
             return True
 
-    def _end(self) -> None:
-        """In the background: the caller has his answer, or was cancelled."""
+    def _end(self, work: steps.Steps) -> None:
+        """As that of Blocking, in the background: the caller has his answer, or was cancelled."""
         lock, self._lock = self._lock, None
-        self._store.end()
+        start = self._client._core.tasks.start
+        if self._store.has_placeholder and not self._client._core.is_closed:
+            start(self._give_up(work), "replcache placeholder")
+        else:
+            work.close()
         if lock is not None and not self._client._core.is_closed:
-            self._client._core.tasks.start(lock.release(), "replcache cached unlock")
+            start(lock.release(), "replcache cached unlock")
+
+    async def _give_up(self, work: steps.Steps) -> None:
+        try:
+            await self._store.give_up()
+        finally:
+            work.close()

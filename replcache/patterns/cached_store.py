@@ -146,19 +146,15 @@ class CallStore:
 
     @property
     def has_placeholder(self) -> bool:
+        """A claim that was neither filled nor cleared."""
         return self._placeholder != 0
 
-    async def end_soon(self) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """Of the call, however it ended. A placeholder that is left is cleared in the background."""
+    async def give_up(self) -> None:
+        """Clears the placeholder, so that nobody has to wait for its lease; never raises a ReplcacheError."""
         revision = self._placeholder
         self._stop_keeping()
-        if revision and not self._client._core.is_closed:
-            self._client._core.tasks.start(self._clear_quietly(revision), "replcache placeholder")
-
-    async def _clear_quietly(self, revision: int) -> None:
+        if not revision or self._client._core.is_closed:
+            return
         try:
             await self.clear(revision)
         except ReplcacheError:

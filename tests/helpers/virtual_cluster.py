@@ -62,12 +62,14 @@ class VirtualCluster:
             for method in methods
         }
         self._ticker: asyncio.Task[None] | None = None
+        self._clients: list[AsyncClient] = []
 
     def client(self, **settings: Any) -> AsyncClient:
         """A client of its own, as another process would have."""
         settings.setdefault("timeout", "5s")
         client = AsyncClient("127.0.0.1:1", clock=self.clock, rng=self.rng, **settings)
         client._core = VirtualCore(self, client._core)
+        self._clients.append(client)
         if self._ticker is None:
             self._ticker = asyncio.get_running_loop().create_task(self._tick())
         return client
@@ -79,6 +81,8 @@ class VirtualCluster:
             self.raft.advance_ms(0)
 
     async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
         if self._ticker is not None:
             self._ticker.cancel()
         await self._supervisor.close()
@@ -120,6 +124,8 @@ class VirtualCore(ClientCore):
     async def close(self) -> None:
         """Also the end of a process: whatever was under way stays so."""
         self.is_closed = True
+        await self.tasks.close()
+        # Tasks that are cancelled may start others, which find the client closed.
         await self.tasks.close()
 
     def _send(self, batch: Batch) -> None:

@@ -98,7 +98,7 @@ def run_world(seed: int) -> World:
     return run_virtually(work)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_fill_survives_an_announced_change(seed: int) -> None:
     run_world(seed)

@@ -1,6 +1,8 @@
 """The project's Python files, read and parsed once for all tidy tests."""
 
 import ast
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("replcache", "tests", "examples", "benchmarks", "scripts", "proto")
 GENERATED = "replcache/pb/"
+# Folders that tools make; those of other languages are large.
+MADE = ("__pycache__", "node_modules", "build", "target")
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,20 @@ class Source:
 def all_sources() -> tuple[Source, ...]:
     found = []
     for folder in FOLDERS:
-        for path in sorted((ROOT / folder).rglob("*.py")):
+        for path in sorted(_python_files(ROOT / folder)):
             name = path.relative_to(ROOT).as_posix()
-            if name.startswith(GENERATED) or "__pycache__" in path.parts or "node_modules" in path.parts:
+            if name.startswith(GENERATED):
                 continue
             text = path.read_text(encoding="utf-8")
             found.append(Source(name, text, ast.parse(text, name)))
     assert found, f"no sources below {ROOT}"
     return tuple(found)
+
+
+def _python_files(top: Path) -> Iterator[Path]:
+    for folder, inner, names in os.walk(top):
+        inner[:] = [name for name in inner if name not in MADE]
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
 
 
 def under(*prefixes: str) -> list[Source]:
