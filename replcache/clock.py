@@ -1,10 +1,11 @@
 """The only reader of time.
 
-Everything that needs time gets a Clock as a parameter; the simulation passes a virtual one. Only monotonic
-time exists here: wall clocks jump and are never compared (docs/guarantees.md, P6).
+Everything that needs time gets a Clock as a parameter; the simulation passes a virtual one. Data lives by
+monotonic time only: wall clocks jump and are never compared (docs/guarantees.md, P6).
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -21,3 +22,9 @@ class SystemClock:
 
     def now(self) -> float:
         return time.monotonic()
+
+
+def calendar_now() -> datetime:
+    """The date, in UTC, for what people write dates for: the end of a token, a line of a report. It decides
+    over no data and no lock."""
+    return datetime.now(UTC)

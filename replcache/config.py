@@ -29,6 +29,7 @@ ENV_NOT_OURS = (
     "REPLCACHE_CLIENT_",
     "REPLCACHE_CLI_",
     "REPLCACHE_URL",
+    "REPLCACHE_TOKEN",
     # Given to the command of `replcache lock`, which may be a server.
     "REPLCACHE_FENCE_TOKEN",
     "REPLCACHE_LOCK_NAME",
@@ -150,6 +151,22 @@ class ServerConfig(BaseModel):
     peer_tls_cert: Path | None = Field(None, description="PEM chain that proves this node's name to peers.")
     peer_tls_key: Path | None = Field(None, description="PEM key of peer_tls_cert.")
     peer_tls_ca: Path | None = Field(None, description="PEM roots of the peers' certificates.")
+    auth_file: Path | None = Field(
+        None,
+        description="TOML file with users, roles and tokens (docs/security.md); reloaded on change. With it,"
+        "\nwhatever no role allows is refused; without it, whoever reaches a port may do everything.",
+    )
+    audit_file: Path | None = Field(
+        None, description="JSON lines about administrative calls; default: among the node's other log lines."
+    )
+    metrics_open: bool = Field(
+        True, description="/metrics for everybody; false: as the other pages. /healthz, /readyz always are."
+    )
+    pages_open: bool = Field(
+        False,
+        description="The HTTP port's other pages for everybody; false: only from loopback, and with auth_file"
+        "\nfor tokens with the right Http.Pages.",
+    )
     # -- durability
     durability: Literal["fsync", "none"] = Field(
         "fsync", description="none: acknowledged writes survive kill -9, but not a power loss of a majority."
@@ -162,6 +179,12 @@ class ServerConfig(BaseModel):
     )
     log_kept_entries: int = Field(
         constants.LOG_KEPT_ENTRIES, ge=0, description="Entries kept behind a snapshot for slow followers."
+    )
+    state_check_s: float = Field(
+        3600.0,
+        ge=0,
+        description="How often the leader compares the replicas' states (replcache_state_divergences_total);"
+        " 0: never. It reads everything, in a thread.",
     )
     # -- timing, in seconds; validated together
     heartbeat_s: float = Field(
@@ -194,6 +217,18 @@ class ServerConfig(BaseModel):
     )
     proposals_in_flight: int = Field(
         constants.PROPOSALS_IN_FLIGHT_MAX, ge=1, description="Writes at once before OVERLOADED."
+    )
+    connections: int = Field(
+        constants.CONNECTIONS_MAX, ge=1, description="gRPC connections at once; more are closed at once."
+    )
+    limit_ops_per_s: float = Field(
+        0.0, ge=0, le=1e12, description="Operations a second of one client (user, else address); 0: no limit."
+    )
+    limit_bytes_per_s: float = Field(
+        0.0, ge=0, le=1e15, description="Bytes of requests and answers a second of one client; 0: no limit."
+    )
+    limit_calls: int = Field(
+        0, ge=0, description="Calls and streams at once of one client, over its connections; 0: no limit."
     )
     gateways: int = Field(
         0,
@@ -340,8 +375,10 @@ def load_config(
     for name, value in (_read_file(path) if path else {}).items():
         merged[name], origins[name] = value, f"file {path}"
     for variable, text in environment.items():
-        if variable.startswith(ENV_PREFIX) and not variable.startswith(ENV_NOT_OURS):
-            name = variable.removeprefix(ENV_PREFIX).lower()
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        # client_auth is a setting although the clients' variables begin so.
+        is_ours = name in ServerConfig.model_fields or not variable.startswith(ENV_NOT_OURS)
+        if variable.startswith(ENV_PREFIX) and is_ours:
             merged[name], origins[name] = text, f"env {variable}"
     for name, value in (flags or {}).items():
         if value is not None:

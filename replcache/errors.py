@@ -20,6 +20,7 @@
     |   +-- Unavailable           no leader, starting, stopping, or overloaded
     |   |   +-- NoLeader
     |   |   +-- Overloaded
+    |   |       +-- RateLimited   this client is above its limit, the node has room
     |   +-- StalenessUnavailable  a bounded read can't be honoured now
     |   +-- DeadlineExceeded      the deadline passed before the request went anywhere
     |   +-- ClientClosed          the client object is closed, or belongs to another process or loop
@@ -193,6 +194,12 @@ class Overloaded(Unavailable):
     """A bounded queue is full; try again after retry_after_s."""
 
     reason = "OVERLOADED"
+
+
+class RateLimited(Overloaded):
+    """This client asks for more than it was granted; try again after retry_after_s."""
+
+    reason = "RATE_LIMITED"
 
 
 class StalenessUnavailable(NotApplied):

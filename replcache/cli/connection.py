@@ -52,6 +52,12 @@ class Connection:
 
         return Client(**self._arguments())
 
+    def value_client(self) -> "Client":
+        """As client(), with the usual conversion of values."""
+        from replcache import Client
+
+        return Client(**{**self._arguments(), "codec": None})
+
     def async_client(self) -> "AsyncClient":
         """As client(), for a running loop."""
         from replcache import AsyncClient
@@ -70,6 +76,9 @@ class Connection:
             "cert": settings.cert or None,
             "key": settings.key or None,
             "server_name": settings.server_name or None,
+            "token": settings.token or None,
+            "token_file": settings.token_file or None,
+            "insecure": settings.insecure,
             "codec": RawCodec(),
         }
 
@@ -84,6 +93,12 @@ class Connection:
         if tls is None:
             return grpc.insecure_channel(endpoint, options)
         return grpc.secure_channel(endpoint, tls, options)
+
+    def authorized(self, channel: "grpc.Channel", endpoint: str) -> Any:
+        """What to make stubs of: the channel, with the token in each call if there is one."""
+        from replcache.client.channel import Authorized, authorization
+
+        return Authorized(channel, authorization(endpoint, self.settings))
 
 
 class RawValue(NamedTuple):
@@ -113,6 +128,8 @@ def connection_of(
     key_file: Path | None = None,
     timeout: float | None = None,
     as_json: bool = False,
+    token_file: Path | None = None,
+    insecure: bool | None = None,
 ) -> Connection:
     """Checks what was asked for.
 
@@ -121,10 +138,11 @@ def connection_of(
     """
     from replcache.client.url import parse_settings
 
-    given: dict[str, object] = {"timeout": timeout}
-    for name, path in (("ca", ca_file), ("cert", cert_file), ("key", key_file)):
+    given: dict[str, object] = {"timeout": timeout, "insecure": insecure}
+    files = (("ca", ca_file), ("cert", cert_file), ("key", key_file), ("token_file", token_file))
+    for name, path in files:
         if path is not None and not path.is_file():
-            raise ConfigError(f"--{name}: {path} is no file that can be read")
+            raise ConfigError(f"--{name.replace('_', '-')}: {path} is no file that can be read")
         given[name] = str(path) if path else None
     try:
         return Connection(parse_settings(endpoints or default_url(), given), as_json)
@@ -228,6 +246,32 @@ _OPTIONS: tuple[tuple[str, Any, object], ...] = (
             ),
         ],
         TIMEOUT_DEFAULT,
+    ),
+    (
+        "token_file",
+        Annotated[
+            Path | None,
+            typer.Option(
+                "--token-file",
+                envvar="REPLCACHE_TOKEN_FILE",
+                help="File with the token, where nodes ask for one; or REPLCACHE_TOKEN in the environment.",
+                rich_help_panel=PANEL,
+            ),
+        ],
+        None,
+    ),
+    (
+        "insecure",
+        Annotated[
+            bool | None,
+            typer.Option(
+                "--insecure",
+                help="Send the token without TLS to other machines too.",
+                show_default=False,
+                rich_help_panel=PANEL,
+            ),
+        ],
+        None,
     ),
     ("as_json", JsonOption, False),
 )

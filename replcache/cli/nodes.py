@@ -54,15 +54,16 @@ def look_at(connection: Connection, endpoint: str, timeout_s: float) -> NodeView
     from replcache.pb.v1 import cluster_pb2, cluster_pb2_grpc
 
     with connection.channel(endpoint) as channel:
-        stub = cluster_pb2_grpc.ClusterStub(channel)  # type: ignore[no-untyped-call]  # generated
+        calls = connection.authorized(channel, endpoint)
+        stub = cluster_pb2_grpc.ClusterStub(calls)  # type: ignore[no-untyped-call]  # generated
         try:
             reply = stub.Status(cluster_pb2.StatusRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
-            return NodeView(endpoint, problem=_problem(error))
-    return _view(endpoint, reply)
+            return NodeView(endpoint, problem=problem_of(error))
+    return view_of(endpoint, reply)
 
 
-def _problem(error: Any) -> str:
+def problem_of(error: Any) -> str:
     import grpc
 
     if error.code() == grpc.StatusCode.UNAVAILABLE:
@@ -72,7 +73,7 @@ def _problem(error: Any) -> str:
     return str(error.details() or error.code().name.lower())
 
 
-def _view(endpoint: str, reply: Any) -> NodeView:
+def view_of(endpoint: str, reply: Any) -> NodeView:
     header = reply.header
     return NodeView(
         endpoint,

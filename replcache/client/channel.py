@@ -1,14 +1,20 @@
 """gRPC channels: options, credentials, stubs. The only place of the client that creates channels."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 
-from replcache.client.url import ClientSettings
+from replcache.client.url import ClientSettings, is_loopback
 from replcache.constants import CLIENT_KEEPALIVE_S, CLIENT_KEEPALIVE_TIMEOUT_S
 from replcache.errors import InvalidRequest
 from replcache.pb.v1.cache_pb2_grpc import CacheStub
 from replcache.pb.v1.cluster_pb2_grpc import ClusterStub
+from replcache.pb.v1.election_pb2_grpc import ElectionStub
+from replcache.pb.v1.keyspace_pb2_grpc import KeyspaceStub
+from replcache.pb.v1.lease_pb2_grpc import LeaseStub
 from replcache.pb.v1.lock_pb2_grpc import LockStub
 from replcache.pb.v1.session_pb2_grpc import SessionStub
 from replcache.pb.v1.watch_pb2_grpc import WatchStub
@@ -47,8 +53,9 @@ def credentials(settings: ClientSettings) -> grpc.ChannelCredentials | None:
     """TLS credentials from the files of the settings; None without TLS.
 
     Raises:
-        InvalidRequest: a file can't be read.
+        InvalidRequest: a file can't be read, that of the token included.
     """
+    _read(settings.token_file, "token_file")
     if not settings.tls:
         return None
     return grpc.ssl_channel_credentials(
@@ -67,6 +74,46 @@ def _read(path: str, field: str) -> bytes | None:
         raise InvalidRequest(f"{field}={path!r} can't be read: {err}", field=field) from err
 
 
+def authorization(address: str, settings: ClientSettings) -> tuple[tuple[str, str], ...]:
+    """The headers that say who calls; none without a token.
+
+    The token's file is read again for each connection, so that a new token needs no restart. To an address
+    that the token must not go to in clear text (one that was learned from the members, too) it is not sent.
+
+    A file that has gone away meanwhile counts as none: the node then asks for a token.
+    """
+    token = settings.token
+    if not token and settings.token_file:
+        try:
+            token = Path(settings.token_file).read_text("ascii", "replace").strip()
+        except OSError:
+            return ()
+    if not token or not (settings.tls or settings.insecure or is_loopback(address)):
+        return ()
+    return (("authorization", f"Bearer {token}"),)
+
+
+class Authorized:
+    """A channel, blocking or not, for stubs only: each of its calls carries the headers.
+
+    Not an interceptor: those change what a call object can do, and cost on every message of a stream.
+    """
+
+    def __init__(self, channel: Any, headers: tuple[tuple[str, str], ...]) -> None:
+        self._channel = channel
+        self._headers = headers
+
+    def __getattr__(self, name: str) -> Any:
+        make = getattr(self._channel, name)
+        if name not in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            return make
+
+        def made(*arguments: Any, **options: Any) -> Callable[..., Any]:
+            return partial(make(*arguments, **options), metadata=self._headers)
+
+        return made
+
+
 class Connection:
     """One channel and its stubs."""
 
@@ -76,12 +123,17 @@ class Connection:
             self.channel = grpc.aio.insecure_channel(address, options=options)
         else:
             self.channel = grpc.aio.secure_channel(address, tls, options=options)
+        headers = authorization(address, settings)
+        calls: Any = Authorized(self.channel, headers) if headers else self.channel
         # The generated stubs are typed for the blocking API only.
-        self.cache = CacheStub(self.channel)  # type: ignore[no-untyped-call]
-        self.lock = LockStub(self.channel)  # type: ignore[no-untyped-call]
-        self.session = SessionStub(self.channel)  # type: ignore[no-untyped-call]
-        self.cluster = ClusterStub(self.channel)  # type: ignore[no-untyped-call]
-        self.watch = WatchStub(self.channel)  # type: ignore[no-untyped-call]
+        self.cache = CacheStub(calls)  # type: ignore[no-untyped-call]
+        self.lock = LockStub(calls)  # type: ignore[no-untyped-call]
+        self.lease = LeaseStub(calls)  # type: ignore[no-untyped-call]
+        self.election = ElectionStub(calls)  # type: ignore[no-untyped-call]
+        self.keyspace = KeyspaceStub(calls)  # type: ignore[no-untyped-call]
+        self.session = SessionStub(calls)  # type: ignore[no-untyped-call]
+        self.cluster = ClusterStub(calls)  # type: ignore[no-untyped-call]
+        self.watch = WatchStub(calls)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         await self.channel.close(None)

@@ -17,6 +17,7 @@ from typing import Any, Never
 
 import grpc
 
+from replcache import constants
 from replcache.clock import SystemClock
 from replcache.errors import ConfigError, OutcomeUnknown, Unavailable
 from replcache.observability.logs import setup_logs
@@ -34,6 +35,7 @@ from replcache.server.gateway_wire import (
 )
 from replcache.server.grpc_port import listen
 from replcache.server.interceptors import CODES
+from replcache.server.security.callers import HEADER, certificate_names
 from replcache.server.tls import TlsFiles
 
 EXIT_STOPPED = 0
@@ -59,10 +61,15 @@ class CoreCalls(grpc.GenericRpcHandler):
         self._streams: dict[int, tuple[Stream, asyncio.Future[End]]] = {}
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
         self._lost = False
+        self._callers = CallerNumbers(link)
+        # Numbers of the methods that the core wants to know the caller of.
+        self._identified: set[int] = set()
 
-    def learn(self, routes: list[tuple[str, bool, bool]]) -> None:
-        """(path, is_stream, writes) of each method, in the core's order."""
-        for number, (path, is_stream, writes) in enumerate(routes):
+    def learn(self, routes: list[tuple[str, bool, bool, bool]]) -> None:
+        """(path, is_stream, writes, is_identified) of each method, in the core's order."""
+        for number, (path, is_stream, writes, is_identified) in enumerate(routes):
+            if is_identified:
+                self._identified.add(number)
             if is_stream:
                 streaming = partial(self._stream, number, writes)
                 self._handlers[path] = grpc.stream_stream_rpc_method_handler(streaming)
@@ -113,7 +120,8 @@ class CoreCalls(grpc.GenericRpcHandler):
     def _head(self, method: int, context: Context, request: bytes = b"") -> bytes:
         remaining_s = context.time_remaining()
         deadline = NO_DEADLINE if remaining_s is None else self._clock.now() + remaining_s
-        return pack_call(method, deadline, request)
+        caller = self._callers.number_of(context) if method in self._identified else 0
+        return pack_call(method, deadline, caller, request)
 
     async def _unary(self, method: int, writes: bool, request: bytes, context: Context) -> bytes:
         if self._lost:
@@ -162,6 +170,36 @@ class CoreCalls(grpc.GenericRpcHandler):
         while isinstance(message := await context.read(), bytes):
             await stream.write(message)
         self._link.send(Kind.HALF_CLOSE, call)
+
+
+class CallerNumbers:
+    """Tells the core once who somebody is, and from then on by number.
+
+    A number that is given again replaces what the core knows under it; frames arrive in order, so no call is
+    taken for another caller's.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._numbers: dict[tuple[str, ...], int] = {}
+
+    def number_of(self, context: Context) -> int:
+        tokens = tuple(_text(value) for key, value in context.invocation_metadata() or () if key == HEADER)
+        names = sorted(certificate_names(context.auth_context()))
+        who = (context.peer(), *names, "", *tokens)
+        number = self._numbers.get(who)
+        if number is None:
+            if len(self._numbers) >= constants.GATEWAY_CALLERS_MAX:
+                self._numbers.clear()
+            number = self._numbers[who] = len(self._numbers) + 1
+            body = json.dumps({"peer": context.peer(), "names": names, "tokens": tokens}).encode()
+            self._link.send(Kind.CALLER, number, body)
+        return number
+
+
+def _text(value: str | bytes) -> str:
+    """Headers that are no text are refused by the core like any other that is no token."""
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 # A mark, told apart by identity: which error it becomes depends on the method.

@@ -6,6 +6,7 @@ abort, time_remaining. Whatever it answers goes back as it is, so a client can't
 
 import asyncio
 import inspect
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Never
@@ -57,22 +58,46 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method. writes: a call that got no answer may have been executed."""
+    """One method.
+
+    Attributes:
+        writes: a call that got no answer may have been executed.
+        is_identified: who calls has to be known.
+    """
 
     path: str
     handler: Any
     is_stream: bool
     writes: bool
+    is_identified: bool
 
 
-def routes_of(registry: Registry, writing: frozenset[str]) -> list[Route]:
-    """writing: paths of the methods that write."""
+def routes_of(registry: Registry, writing: frozenset[str], identified: frozenset[str]) -> list[Route]:
+    """writing: paths of the methods that write; identified: of those whose caller has to be known."""
     return [
-        Route(path, handler, handler.request_streaming or handler.response_streaming, path in writing)
+        Route(
+            path,
+            handler,
+            handler.request_streaming or handler.response_streaming,
+            path in writing,
+            path in identified,
+        )
         for service, handlers in registry.services.items()
         for name, handler in handlers.items()
         for path in (f"/{service}/{name}",)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCaller:
+    """Who made a call, as the gateway saw it. names: of his certificate; tokens: authorization headers."""
+
+    peer: str = ""
+    names: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+
+
+_NOBODY = RemoteCaller()
 
 
 class _Aborted(Exception):
@@ -86,8 +111,11 @@ class _Aborted(Exception):
 class CallContext:
     """What a handler gets instead of gRPC's context."""
 
-    def __init__(self, clock: Clock, deadline: float, route: Route, stream: Stream | None) -> None:
+    def __init__(
+        self, clock: Clock, deadline: float, route: Route, stream: Stream | None, caller: RemoteCaller
+    ) -> None:
         """deadline: reading of the clock; negative: none."""
+        self._caller = caller
         self._clock = clock
         self._deadline = deadline
         self._handler = route.handler
@@ -96,6 +124,16 @@ class CallContext:
     def time_remaining(self) -> float | None:
         """Seconds; None without a deadline."""
         return None if self._deadline < 0 else self._deadline - self._clock.now()
+
+    def peer(self) -> str:
+        return self._caller.peer
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The headers that somebody's identity may hang on, no others."""
+        return tuple(("authorization", token) for token in self._caller.tokens)
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"peer_dns": [name.encode() for name in self._caller.names]}
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
         found = dict(trailing_metadata).get(status_map.STATUS_DETAILS_TRAILER, b"")
@@ -133,6 +171,7 @@ class GatewayCalls:
         self._group = group
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._streams: dict[int, Stream] = {}
+        self._callers: dict[int, RemoteCaller] = {0: _NOBODY}
 
     def on_frame(self, kind: int, call: int, body: bytes) -> None:
         """A frame of the gateway. Frames of calls that have ended meanwhile are ignored."""
@@ -147,6 +186,9 @@ class GatewayCalls:
             route, context, _ = self._begin(call, body, stream)
             self._streams[call] = stream
             self._start(call, self._run_stream(call, route, context))
+        elif kind == Kind.CALLER:
+            who = json.loads(body)
+            self._callers[call] = RemoteCaller(who["peer"], tuple(who["names"]), tuple(who["tokens"]))
         elif (found := self._streams.get(call)) is None:
             return
         elif kind == Kind.MESSAGE:
@@ -159,13 +201,14 @@ class GatewayCalls:
             raise BrokenFrame(f"a gateway sent a frame of kind {kind}")
 
     def _begin(self, call: int, body: bytes, stream: Stream | None) -> tuple[Route, CallContext, bytes]:
-        number, deadline, request = unpack_call(body)
-        if number >= len(self._routes) or call in self._tasks:
-            raise BrokenFrame(f"call {call} of method {number}")
+        number, deadline, caller, request = unpack_call(body)
+        if number >= len(self._routes) or call in self._tasks or caller not in self._callers:
+            raise BrokenFrame(f"call {call} of method {number} by {caller}")
         route = self._routes[number]
         if route.is_stream is (stream is None):
             raise BrokenFrame(f"{route.path} was called as what it is not")
-        return route, CallContext(self._clock, deadline, route, stream), request
+        context = CallContext(self._clock, deadline, route, stream, self._callers[caller])
+        return route, context, request
 
     def _start(self, call: int, work: Any) -> None:
         task = self._tasks[call] = self._group.create_task(work)

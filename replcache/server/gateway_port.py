@@ -106,11 +106,12 @@ class GatewayPort:
         config: ServerConfig,
         registry: Registry,
         writing: Iterable[str],
+        identified: Iterable[str],
         clock: Clock,
         supervisor: Supervisor,
     ) -> None:
-        """writing: paths of the methods that write."""
-        self.routes = routes_of(registry, frozenset(writing))
+        """writing: paths of the methods that write; identified: of those whose caller has to be known."""
+        self.routes = routes_of(registry, frozenset(writing), frozenset(identified))
         self.clock = clock
         self._config = config
         self._supervisor = supervisor
@@ -143,13 +144,18 @@ class GatewayPort:
     def _welcome(self, address: str) -> bytes:
         config = self._config
         tls = tls_files(config)
-        options = dict(grpc_options(config)) | {"grpc.so_reuseport": 1}
+        options = dict(grpc_options(config)) | {
+            "grpc.so_reuseport": 1,
+            "grpc.max_allowed_incoming_connections": max(1, config.connections // config.gateways),
+        }
         return json.dumps(
             {
                 "listen": address,
                 "tls": tls and [str(tls.cert), str(tls.key), tls.client_ca and str(tls.client_ca)],
                 "options": list(options.items()),
-                "routes": [(route.path, route.is_stream, route.writes) for route in self.routes],
+                "routes": [
+                    (route.path, route.is_stream, route.writes, route.is_identified) for route in self.routes
+                ],
                 "log_level": config.log_level,
                 "log_format": config.log_format,
             }

@@ -17,6 +17,7 @@ Calls are told apart by a number that the gateway chooses.
 | CREDIT | both | u32: bytes of the stream that were taken |
 | REPLY | to gateway | response of a unary call |
 | STATUS | to gateway | end of a call: code u8, length of text u32, text, google.rpc.Status or nothing |
+| CALLER | to core | JSON: who makes the calls that carry this frame's number as their caller |
 | DRAIN | to gateway | f64: take no more calls, end those under way within so many seconds, then exit |
 
 Streams are under flow control: a sender holds back when STREAM_WINDOW bytes have not been credited, and
@@ -39,8 +40,8 @@ FRAME_BYTES_MAX = 256 * 1024 * 1024
 
 _HEAD = struct.Struct("<IBI")
 # Method's number in the WELCOME, absolute deadline as CLOCK_MONOTONIC seconds (all processes of a machine
-# read the same), negative for none.
-_CALL = struct.Struct("<Hd")
+# read the same), negative for none; number of a CALLER, 0 where the core does not ask who calls.
+_CALL = struct.Struct("<HdI")
 _STATUS = struct.Struct("<BI")
 _CREDIT = struct.Struct("<I")
 _GRACE = struct.Struct("<d")
@@ -59,6 +60,7 @@ class Kind(IntEnum):
     REPLY = 9
     STATUS = 10
     DRAIN = 11
+    CALLER = 12
 
 
 class BrokenFrame(Exception):
@@ -73,16 +75,16 @@ class End(NamedTuple):
     details: bytes = b""
 
 
-def pack_call(method: int, deadline: float, request: bytes = b"") -> bytes:
-    return _CALL.pack(method, deadline) + request
+def pack_call(method: int, deadline: float, caller: int, request: bytes = b"") -> bytes:
+    return _CALL.pack(method, deadline, caller) + request
 
 
-def unpack_call(body: bytes) -> tuple[int, float, bytes]:
-    """(method's number, deadline, request). Raises BrokenFrame."""
+def unpack_call(body: bytes) -> tuple[int, float, int, bytes]:
+    """(method's number, deadline, caller's number, request). Raises BrokenFrame."""
     if len(body) < _CALL.size:
         raise BrokenFrame(f"a call of {len(body)} bytes")
-    method, deadline = _CALL.unpack_from(body)
-    return method, deadline, body[_CALL.size :]
+    method, deadline, caller = _CALL.unpack_from(body)
+    return method, deadline, caller, body[_CALL.size :]
 
 
 def pack_end(end: End) -> bytes:

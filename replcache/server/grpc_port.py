@@ -19,6 +19,7 @@ def grpc_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", constants.METADATA_BYTES_MAX),
         ("grpc.absolute_max_metadata_size", constants.METADATA_BYTES_MAX),
         ("grpc.max_concurrent_streams", config.streams_per_connection),
+        ("grpc.max_allowed_incoming_connections", config.connections),
         # Measured: with it, a client that opens its first 300 calls at once, before it has heard of the
         # limit, gets 195 of them reset, without details. Who knows the limit and passes it is cut off all
         # the same.

@@ -1,12 +1,13 @@
 """The HTTP port: /metrics for Prometheus, /healthz and /readyz for probes, on the node's own loop.
 
-More pages can be added through `pages` (GET) and `actions` (POST); nothing here changes data, and nothing
-here needs a right.
+More pages can be added through `pages` (GET) and `actions` (POST); nothing here changes data. Who may see
+what is decided before a handler runs (security/http_guard.py).
 """
 
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -40,12 +41,17 @@ class HttpPort:
         self._stopping = stopping
         self._pages = dict(pages or {})
         self._actions = dict(actions or {})
+        self._middlewares: tuple[Any, ...] = ()
         self._runner: web.AppRunner | None = None
         self.bound: tuple[str, int] | None = None
 
+    def protect(self, guard: Any) -> None:
+        """guard: an aiohttp middleware that decides who may see a page; to be given before start()."""
+        self._middlewares = (guard,)
+
     async def start(self, address: str, tls: ssl.SSLContext | None) -> None:
         """Raises ConfigError when the address can't be listened on."""
-        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=self._middlewares)
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/healthz", self._show_health)
         app.router.add_get("/readyz", self._show_readiness)

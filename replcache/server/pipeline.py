@@ -27,6 +27,7 @@ from replcache.server.interceptors import (
     abort,
     undecodable_error,
 )
+from replcache.server.security.guard import STREAM_CALLER
 
 OPERATION = "Cache.Pipeline"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -133,6 +134,9 @@ class Pipeline:
         try:
             answer = await self.answer(data)
             message = answer.SerializeToString()
+            caller = STREAM_CALLER.get()
+            if caller is not None:
+                caller.charge_answer(len(message))
             # gRPC takes one message at a time; this wait is where a client that does not read is felt.
             async with writing:
                 await context.write(message)
@@ -158,6 +162,9 @@ class Pipeline:
             assert isinstance(request, cache_pb2.BatchRequest)
             if self._stopping.is_set():
                 raise _stopping_error()
+            caller = STREAM_CALLER.get()
+            if caller is not None:
+                caller.admit_batch(request, len(data))
             remaining_s = None
             if request.HasField("timeout"):
                 remaining_s = validate.duration_nanos(request.timeout, "timeout") / 1e9

@@ -59,6 +59,7 @@ WIRE_FORMS: dict[type[errors.ReplcacheError], WireForm] = {
     errors.Unavailable: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
     errors.NoLeader: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
     errors.Overloaded: WireForm(grpc.StatusCode.RESOURCE_EXHAUSTED, _OVERLOAD_RETRY_S),
+    errors.RateLimited: WireForm(grpc.StatusCode.RESOURCE_EXHAUSTED, _OVERLOAD_RETRY_S),
     errors.StalenessUnavailable: WireForm(grpc.StatusCode.UNAVAILABLE, _ELECTION_RETRY_S),
     errors.DeadlineExceeded: WireForm(grpc.StatusCode.DEADLINE_EXCEEDED),
     # No RetryInfo: a plain retry may execute the write twice.

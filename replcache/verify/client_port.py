@@ -62,6 +62,9 @@ class ClientPort:
             cert=settings.cert or None,
             key=settings.key or None,
             server_name=settings.server_name or None,
+            token=settings.token or None,
+            token_file=settings.token_file or None,
+            insecure=settings.insecure,
         )
 
     async def close(self) -> None:

@@ -77,6 +77,15 @@ def test_variables_of_others_are_left_alone(name: str) -> None:
     assert load_config(None, {name: "3"}).config == ServerConfig()
 
 
+@pytest.mark.parametrize("name", ServerConfig.model_fields)
+def test_every_setting_has_its_variable(name: str) -> None:
+    """A setting whose variable is taken for somebody else's would be ignored in silence."""
+    variable = f"REPLCACHE_{name.upper()}"
+    with pytest.raises(ConfigError, match=name):
+        # Fits no setting, whatever its type.
+        load_config(None, {variable: ["a"]})  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize(
     ("toml", "expected"),
     [

@@ -8,7 +8,8 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
-    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "verify", "bench"),
+    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "auth", "verify", "bench"),
+    *("top", "hash", "snapshot", "prewarm", "reconcile"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
@@ -39,6 +40,16 @@ def test_cluster_command_explains_itself(name: str) -> None:
     assert "--directory" in output_of("cluster", name, "--help")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("serve", "lock", "cluster")])
+@pytest.mark.parametrize("words", [("check",), ("token", "create"), ("token", "list"), ("token", "revoke")])
+def test_auth_command_explains_itself(words: tuple[str, ...]) -> None:
+    text = output_of("auth", *words, "--help")
+    assert "--file" in text
+    assert "--json" in text
+
+
+WITHOUT_JSON = ("serve", "lock", "cluster", "auth", "snapshot")
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_JSON])
 def test_what_prints_data_prints_json_too(name: str) -> None:
     assert "--json" in output_of(name, "--help")

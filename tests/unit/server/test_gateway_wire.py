@@ -86,7 +86,7 @@ async def test_frame_that_is_too_long_closes_the_connection() -> None:
 
 
 def test_heads_and_ends_come_back() -> None:
-    assert wire.unpack_call(wire.pack_call(7, 12.5, b"request")) == (7, 12.5, b"request")
+    assert wire.unpack_call(wire.pack_call(7, 12.5, 3, b"request")) == (7, 12.5, 3, b"request")
     end = End(14, "naïve ü", b"\0\1details")
     assert wire.unpack_end(wire.pack_end(end)) == end
     assert wire.unpack_grace(wire.pack_grace(0.25)) == 0.25
@@ -95,7 +95,7 @@ def test_heads_and_ends_come_back() -> None:
 @pytest.mark.parametrize("cut", [0, 3])
 def test_short_bodies_are_broken_frames(cut: int) -> None:
     for unpack, whole in (
-        (wire.unpack_call, wire.pack_call(1, 2.0)),
+        (wire.unpack_call, wire.pack_call(1, 2.0, 0)),
         (wire.unpack_end, wire.pack_end(End(0))),
         (wire.unpack_end, wire.pack_end(End(1, "text"))),
         (wire.unpack_grace, wire.pack_grace(1.0)),

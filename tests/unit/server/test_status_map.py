@@ -42,6 +42,7 @@ EXPECTED = {
     errors.Unavailable: S.UNAVAILABLE,
     errors.NoLeader: S.UNAVAILABLE,
     errors.Overloaded: S.RESOURCE_EXHAUSTED,
+    errors.RateLimited: S.RESOURCE_EXHAUSTED,
     errors.StalenessUnavailable: S.UNAVAILABLE,
     errors.DeadlineExceeded: S.DEADLINE_EXCEEDED,
     errors.ClientClosed: S.UNAVAILABLE,

@@ -1,0 +1,1 @@
+"""Who may do what: identities, rights, limits, audit. Everything is refused that no rule allows."""
