@@ -9,6 +9,7 @@ goes on with a state that it can't trust (promise P9).
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +24,10 @@ from replcache.errors import (
     OutcomeUnknown,
     ReplcacheError,
     StalenessUnavailable,
+    StorageError,
 )
 from replcache.raft.backup import begin_backup
-from replcache.raft.disk import Disk, OsDisk
+from replcache.raft.disk import Disk, DiskFull, OsDisk
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.membership import Configuration
@@ -38,7 +40,6 @@ from replcache.raft.port import Answerer, AppliedListener, Backup, HintListener,
 from replcache.raft.questions import Questions
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
-from replcache.raft.sync_runner import SyncRunner
 from replcache.raft.waiters import Waiters
 from replcache.raft.wal import SyncJob
 from replcache.statemachine.commands import Command
@@ -96,7 +97,7 @@ class RaftNode:
         self.clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
-        self.syncs = SyncRunner(self.clock, self._on_synced)
+        self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
         self._listeners: list[AppliedListener] = []
         self.hint_listener: HintListener | None = None
         self._applied_waiters = Waiters()
@@ -108,6 +109,7 @@ class RaftNode:
         self._full_until = float("-inf")
         self._started_at = 0.0
         self.halted = ""
+        self.fsync_seconds = 0.0
         self.storage: OpenedStorage
         self.engine: Engine
         self._peers: NodePeers
@@ -199,7 +201,7 @@ class RaftNode:
         if hasattr(self, "_snapshots"):
             await self._snapshots.close()
         # A sync under way finishes, so that close() of the log finds no running job.
-        await asyncio.to_thread(self.syncs.close)
+        await asyncio.to_thread(self._sync_thread.shutdown, wait=True)
         if hasattr(self, "storage"):
             self.storage.close()
 
@@ -259,10 +261,16 @@ class RaftNode:
         if self.storage.wal.disk_full and self.clock.now() < self._full_until:
             return  # the next tick after that tries again
         job = self.storage.wal.take_sync_job()
-        if job is not None:
-            self.syncs.start(job)
+        if job is None:
+            return
+        started = self.clock.now()
+        future = self._sync_thread.submit(_run_sync, job)
+        future.add_done_callback(
+            lambda done: self._loop.call_soon_threadsafe(self._on_synced, job, started, done.exception())
+        )
 
-    def _on_synced(self, job: SyncJob, error: BaseException | None) -> None:
+    def _on_synced(self, job: SyncJob, started: float, error: BaseException | None) -> None:
+        self.fsync_seconds += self.clock.now() - started
         if error is not None:
             self.fail(error)
             return
@@ -484,3 +492,12 @@ class RaftNode:
                 await future
         except TimeoutError as error:
             raise OutcomeUnknown(f"{action} {member.name}: no answer within the deadline") from error
+
+
+def _run_sync(job: SyncJob) -> None:
+    try:
+        job.run()
+    except DiskFull:
+        return  # not fatal: complete() keeps what is not durable, and the engine refuses new commands
+    except StorageError:
+        raise
