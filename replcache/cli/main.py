@@ -10,9 +10,13 @@ from replcache.cli import (
     certs_command,
     cluster_command,
     data_commands,
+    database_commands,
+    hash_command,
     lock_commands,
     node_commands,
     server_commands,
+    snapshot_commands,
+    top_command,
     watch_command,
 )
 from replcache.cli.connection import default_url
@@ -45,7 +49,11 @@ data_commands.register(app)
 watch_command.register(app)
 lock_commands.register(app)
 node_commands.register(app)
+top_command.register(app)
+hash_command.register(app)
+snapshot_commands.register(app)
 cluster_command.register(app)
+database_commands.register(app)
 certs_command.register(app)
 auth_commands.register(app)
 bench_command.register(app)

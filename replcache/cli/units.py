@@ -20,3 +20,19 @@ def short_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} GiB"
+
+
+def short_count(value: float) -> str:
+    """A rate or a number of things: 3 significant places, k and M above."""
+    for factor, unit in ((1e6, " M"), (1e3, " k")):
+        if value >= 10 * factor or (factor == 1e6 and value >= factor):
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def short_latency(value_s: float | None) -> str:
+    if value_s is None:
+        return "–"
+    if value_s < 0.001:
+        return f"{value_s * 1e6:.0f} µs"
+    return f"{value_s * 1000:.3g} ms" if value_s < 1 else f"{value_s:.2f} s"

@@ -7,10 +7,10 @@ Prometheus wants is made of them when it asks.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -95,6 +95,8 @@ class Metrics:
         proposals_in_flight: writes that wait for their result.
         lock_waits: Acquire calls under way on this node.
         pipeline_streams: open streams.
+        state_checks, state_divergences: comparisons of the replicas' states, and those that found a
+            difference. state_diverged_nodes: how many differed in the newest one.
     """
 
     def __init__(self) -> None:
@@ -105,6 +107,9 @@ class Metrics:
         self.proposals_in_flight = 0
         self.lock_waits = 0
         self.pipeline_streams = 0
+        self.state_checks = 0
+        self.state_divergences = 0
+        self.state_diverged_nodes = 0
         self.batch_operations = LoopHistogram(BATCH_BUCKETS)
         self.loop_lag_seconds = LoopHistogram(LAG_BUCKETS_S)
         # By (operation, level, outcome), and by (operation, level).
@@ -159,6 +164,15 @@ class Metrics:
         yield counter("keys_written", "Keys in acknowledged writes.", self.keys_written)
         yield gauge("proposals_in_flight", "Writes that wait for their result.", self.proposals_in_flight)
         yield gauge("lock_waits", "Callers that wait for a lock on this node.", self.lock_waits)
+        yield counter(
+            "state_checks", "Comparisons of all replicas' states that this node made.", self.state_checks
+        )
+        yield counter(
+            "state_divergences", "Comparisons that found replicas to differ.", self.state_divergences
+        )
+        yield gauge(
+            "state_diverged_nodes", "Nodes that differed in the newest one.", self.state_diverged_nodes
+        )
         yield gauge("pipeline_streams", "Open Pipeline streams.", self.pipeline_streams)
         for name, text, one in (
             ("batch_operations", "Operations in one batch.", self.batch_operations),
@@ -171,6 +185,10 @@ class Metrics:
     def observe_node(self, port: "RaftPort", uptime_s: Callable[[], float]) -> None:
         """Adds what is read from the node at each scrape."""
         self.registry.register(NodeCollector(port, uptime_s))
+
+    def observe_activity(self, counts: Mapping[str, "ActivityCounts"]) -> None:
+        """Adds what is counted by namespace."""
+        self.registry.register(ActivityCollector(counts))
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""
@@ -185,6 +203,36 @@ class ServerCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         return self._metrics.collect()
+
+
+class ActivityCounts(Protocol):
+    """What is known of one namespace."""
+
+    hits: int
+    misses: int
+    writes: int
+    expired: int
+    evicted: int
+
+
+class ActivityCollector(Collector):
+    """Figures by namespace; "" are the keys of none. Names of namespaces are settings, and at most 1,000."""
+
+    def __init__(self, counts: Mapping[str, ActivityCounts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Family]:
+        for name, text in (
+            ("hits", "Keys of the namespace that were asked for here and found."),
+            ("misses", "Keys of the namespace that were asked for here and missing."),
+            ("writes", "Keys of the namespace in writes acknowledged here."),
+            ("expired", "Keys of the namespace that expired."),
+            ("evicted", "Keys of the namespace that were evicted."),
+        ):
+            family = CounterMetricFamily(f"replcache_namespace_{name}", text, labels=("namespace",))
+            for namespace, counts in self._counts.items():
+                family.add_metric((namespace,), getattr(counts, name))
+            yield family
 
 
 class NodeCollector(Collector):
@@ -244,6 +292,12 @@ class NodeCollector(Collector):
         yield gauge("revision", "Newest revision of the local state.", machine.revision)
         yield gauge("cluster_clock_seconds", "Cluster time.", machine.clock_ms / 1000)
         yield counter("keys_expired", "Keys that expired, since this start.", statistics.expired_total)
+        evicted = CounterMetricFamily(
+            "replcache_keys_evicted", "Keys that were evicted, since this start.", labels=("reason",)
+        )
+        for reason, number in {"lru": 0, "lfu": 0, **dict(statistics.evicted_totals)}.items():
+            evicted.add_metric((reason,), number)
+        yield evicted
 
 
 def gauge(name: str, text: str, number: float) -> GaugeMetricFamily:

@@ -6,7 +6,7 @@ passes tests/contract/test_raft_port.py. All deadlines are absolute readings of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
@@ -68,6 +68,19 @@ class NodeStatus:
 
 # Called after each applied log entry, on the loop: (log index, events). Must only hand over and never raise.
 AppliedListener = Callable[[int, Sequence[object]], None]
+# Called on the loop with (peer, data); must only hand over and never raise.
+HintListener = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A file with the state as of the applied index `index`, in pieces that may be made in a thread while the
+    node goes on. close(): when it is not read to its end; until then old rows are kept."""
+
+    index: int
+    pieces: Iterator[bytes]
+    close: Callable[[], None]
+
 
 # A server's answer to a question of another node's server.
 Answerer = Callable[[bytes], Awaitable[bytes]]
@@ -117,6 +130,15 @@ class RaftPort(Protocol):
 
     def remove_applied_listener(self, listener: AppliedListener) -> None: ...
 
+    def hint_leader(self, data: bytes) -> bool:
+        """Sends the leader's server something that it may be glad to know; it may get lost on the way.
+        False: certainly not sent; this node leads, or knows no leader, or has too much to send it."""
+        ...
+
+    def set_hint_listener(self, listener: HintListener | None) -> None:
+        """Who takes the hints of other nodes; they may be of anybody in the cluster, and outdated."""
+        ...
+
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         """Hands leadership to `to` ("" = most caught-up voter); returns the new leader's name."""
         ...
@@ -136,4 +158,8 @@ class RaftPort(Protocol):
         Returns:
             Answers by node, of those that knew the question and answered by the deadline; never raises.
         """
+        ...
+
+    def begin_backup(self) -> Backup:
+        """The state as of now, as a file for raft/backup.py. Raises Unavailable: there is none yet."""
         ...

@@ -17,8 +17,21 @@ from replcache.errors import (
     Refused,
     ReplcacheError,
     StalenessUnavailable,
+    Unavailable,
 )
-from replcache.raft.port import Answerer, AppliedListener, Member, NodeStatus, PeerStatus, Role
+from replcache.raft.backup import encoded
+from replcache.raft.membership import encode_configuration
+from replcache.raft.port import (
+    Answerer,
+    AppliedListener,
+    Backup,
+    HintListener,
+    Member,
+    NodeStatus,
+    PeerStatus,
+    Role,
+)
+from replcache.raft.snapshot_format import SnapshotHeader
 from replcache.statemachine import codec
 from replcache.statemachine.commands import Command, Group
 from replcache.statemachine.machine import StateMachine
@@ -69,6 +82,9 @@ class FakeRaft:
         self._started = self.clock.now()
         self._sequence = 0
         self._listeners: list[AppliedListener] = []
+        self.hint_listener: HintListener | None = None
+        # What was sent to a leader that is another node.
+        self.hints: list[bytes] = []
         self._changed = asyncio.Event()
 
     # --- what tests do to it ---
@@ -156,11 +172,30 @@ class FakeRaft:
     def remove_applied_listener(self, listener: AppliedListener) -> None:
         self._listeners.remove(listener)
 
+    def hint_leader(self, data: bytes) -> bool:
+        if not self.leader or self.leader == self.name:
+            return False
+        self.hints.append(data)
+        return True
+
+    def set_hint_listener(self, listener: HintListener | None) -> None:
+        self.hint_listener = listener
+
     def answer(self, question: str, answerer: Answerer) -> None:
         self.answerers[question] = answerer
 
     async def ask(self, question: str, payload: bytes, deadline: float) -> dict[str, bytes]:
         return dict(self.peer_answers.get(question, {}))
+
+    def begin_backup(self) -> Backup:
+        machine = self.machine
+        if not machine.applied_index:
+            raise Unavailable("this node has no state yet")
+        view = machine.begin_snapshot()
+        header = SnapshotHeader(
+            CLUSTER_ID, machine.applied_index, self.term, encode_configuration(self.members)
+        )
+        return Backup(machine.applied_index, encoded(header, view.chunks()), view.close)
 
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         others = [member.name for member in self.members if member.voter and member.name != self.leader]

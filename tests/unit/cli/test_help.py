@@ -9,6 +9,7 @@ COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
     *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "auth", "verify", "bench"),
+    *("top", "hash", "snapshot", "prewarm", "reconcile"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
@@ -46,7 +47,7 @@ def test_auth_command_explains_itself(words: tuple[str, ...]) -> None:
     assert "--json" in text
 
 
-WITHOUT_JSON = ("serve", "lock", "cluster", "auth")
+WITHOUT_JSON = ("serve", "lock", "cluster", "auth", "snapshot")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_JSON])
