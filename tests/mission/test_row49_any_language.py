@@ -1,4 +1,4 @@
-"""Clients in every language for which this machine has tools, from the .proto files alone (as `make interop`)."""
+"""Clients in every language for which this machine has tools, from the .proto files alone."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.interop.languages import LANGUAGES, Language
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
 @pytest.mark.timeout(1800)
 def test_row49_clients_in_any_language(language: Language, tmp_path: Path) -> None:
-    """Every kind of read and write, locks, a watch over a leader kill; on a plain cluster and with TLS and tokens."""
+    """Reads, writes, locks, a watch over a leader kill; on a plain cluster and with TLS and tokens."""
     if missing := language.missing():
         pytest.skip(f"needs {', '.join(missing)}")
     run.WORK.mkdir(exist_ok=True)
