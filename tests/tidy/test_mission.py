@@ -29,15 +29,3 @@ def test_every_row_has_a_check_that_exists_or_says_why_not() -> None:
             if not path.is_file() or (name and f"def {name}(" not in path.read_text(encoding="utf-8")):
                 wrong.append(f"row {number}: {file} {name} does not exist")
     assert not wrong, "\n".join(wrong)
-
-
-def test_every_check_of_the_mission_folder_is_named_in_its_row() -> None:
-    """Files tests/mission/test_rowNN_*.py belong to row NN."""
-    by_number = {int(number): check for number, _, check, _ in ROWS}
-    missing = []
-    for path in sorted((ROOT / "tests" / "mission").glob("test_*.py")):
-        for name in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(encoding="utf-8"), flags=re.M):
-            found = re.match(r"test_row(\d+)_", f"{name}") or re.match(r"test_row(\d+)_", path.name)
-            if found and path.name not in by_number[int(found.group(1))]:
-                missing.append(f"row {int(found.group(1))}: mission/{path.name}::{name}")
-    assert not missing, "\n".join(missing)
