@@ -110,6 +110,9 @@ soak: $(DEVELOPMENT) ## hours of use with a fault now and then; nothing may grow
 fuzz: $(DEVELOPMENT) ## damaged frames, files, requests and configuration with fresh seeds (MINUTES=n)
 	$(PY) -m tests.fuzz.run --minutes $(MINUTES) $(ARGS)
 
+mission: $(DEVELOPMENT) ## every row of the acceptance table at full size (tests/mission)
+	PYTHONHASHSEED=0 $(PYTEST) --timeout 1800 tests/mission $(ARGS)
+
 simulate: $(DEVELOPMENT) ## whole clusters on virtual time (SEEDS=n)
 	PYTHONHASHSEED=0 $(PY) -m tests.simulation.run --seeds $(SEEDS) --jobs 2 $(ARGS)
 
