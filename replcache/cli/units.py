@@ -1,4 +1,23 @@
-"""Durations and sizes for people to read."""
+"""Durations and sizes, as people write and read them."""
+
+import re
+
+from replcache.errors import ConfigError
+
+_SIZE = re.compile(r"(\d{1,15})\s*([kmgt]?)(i?b)?", re.IGNORECASE | re.ASCII)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def bytes_of_size(text: str) -> int:
+    """Bytes of "64MiB", "64M", "1 GB" (all powers of 1,024) or a plain number.
+
+    Raises:
+        ConfigError: not a size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"{text!r} is no size: write for example 64MiB or 1g")
+    return int(match[1]) << 10 * _POWERS[match[2].lower()]
 
 
 def short_duration(value_s: float) -> str:

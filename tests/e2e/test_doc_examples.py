@@ -103,7 +103,11 @@ class Examples:
         lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
         problems = [self.make(line) for line in lines if line.startswith("make ")]
         rest = [line for line in lines if not line.startswith("make ")]
-        plain = [line for line in rest if line.startswith("replcache ") and not set(line) & set("|<>$;&`\\")]
+        plain = [
+            line
+            for line in rest
+            if line.startswith("replcache ") and not set(line.partition(" #")[0]) & set("|<>$;&`\\")
+        ]
         if rest and plain == rest:
             problems.append(self.ask("replcache", "\n".join(rest)))
         elif rest:
