@@ -17,8 +17,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from replcache.client.aio import AsyncClient as AsyncClient
     from replcache.client.blocking import Client as Client
-    from replcache.client.blocking import Lock as Lock
     from replcache.client.codec import Typed as Typed
+    from replcache.client.holds import Lock as Lock
     from replcache.client.lock import AsyncLock as AsyncLock
     from replcache.client.near import AsyncNear as AsyncNear
     from replcache.client.near_calls import Near as Near
@@ -40,7 +40,7 @@ _EXPORTS = {
     "Consistency": "replcache.client.types",
     "DeleteResult": "replcache.client.types",
     "Entry": "replcache.client.types",
-    "Lock": "replcache.client.blocking",
+    "Lock": "replcache.client.holds",
     "Near": "replcache.client.near_calls",
     "ReplcacheError": "replcache.errors",
     "SetResult": "replcache.client.types",

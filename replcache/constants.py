@@ -5,6 +5,8 @@
 KEY_BYTES_MAX = 1024
 # One value must fit a log record and a message with room to spare; larger ones are chunked by the client.
 VALUE_BYTES_MAX = 1024 * 1024
+# Parts of larger values: several fit a message, and none keeps the log from others for long.
+PART_BYTES = 512 * 1024
 # gRPC's own default of 4 MiB: every language's client accepts it without configuration.
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 # A batch is one log entry and is applied in one go: as columns about 5 ms of the loop, as single operations
@@ -103,6 +105,29 @@ REPLY_BYTES_MAX = BATCH_BYTES_MAX
 # Reads of entries with a sliding expiry are put into the log together, this often and this many at most.
 ACCESS_FLUSH_INTERVAL_S = 0.02
 ACCESSED_KEYS_MAX = 50_000
+# What was used is merged into the figures this often, or as soon as so many keys are different.
+ACTIVITY_FLUSH_INTERVAL_S = 0.1
+ACTIVITY_KEYS_MAX = 8192
+# Most frequent keys that are kept: of N counted uses an estimate is wrong by at most about N / 1024.
+HOT_KEYS_KEPT = 1024
+# What a node tells the leader about used keys every ACTIVITY_FLUSH_INTERVAL_S: at most 640 kB/s.
+DIGEST_KEYS_MAX = 1000
+DIGEST_BYTES_MAX = 64 * 1024
+DIGEST_COUNT_MAX = 255
+# A namespace that evicts is kept between these parts of its quota. Up to a fifth above it writes are still
+# taken: room for what is written while an eviction is under way.
+EVICTION_START = 0.97
+EVICTION_TARGET = 0.92
+# Victims in one command: 2 to 4 ms of every node's loop.
+EVICTION_KEYS_MAX = 1000
+# Entries looked at for each victim: with 5 the choice is near that of an exact list (measured by Redis, whose
+# maxmemory-samples has the same meaning).
+EVICTION_SAMPLES = 5
+EVICTION_SAMPLES_MIN = 64
+# Candidates that are kept for the next choice.
+EVICTION_POOL_MAX = 1000
+# How often quotas are looked at while entries are applied.
+EVICTION_CHECK_INTERVAL_S = 0.01
 LOCKS_DESCRIBED_MAX = 1000
 # Keys, and locks, of a lease in one Describe.
 LEASE_THINGS_DESCRIBED_MAX = 1000
@@ -202,6 +227,8 @@ CLIENT_CLOSE_TIMEOUT_S = 1.0
 # Twice what a server is allowed to ping at (GRPC_KEEPALIVE_MIN_S of the server).
 CLIENT_KEEPALIVE_S = 20.0
 CLIENT_KEEPALIVE_TIMEOUT_S = 5.0
+# Large values whose parts a client remembers, to delete them with the value.
+CLIENT_LARGE_KEYS_MAX = 4096
 NEAR_ENTRIES_MAX_DEFAULT = 10_000
 # Below this the proofs of freshness cost more than the reads that they save.
 NEAR_STALENESS_S_MIN = 0.02
@@ -226,6 +253,7 @@ WATCH_PROGRESS_MS_DEFAULT = 1000
 WATCH_PROGRESS_MS_MIN = 10
 WATCH_PROGRESS_MS_MAX = 60_000
 
+assert 2 * PART_BYTES <= VALUE_BYTES_MAX
 assert HEARTBEAT_INTERVAL_S * 3 < ELECTION_TIMEOUT_MIN_S < ELECTION_TIMEOUT_MAX_S
 assert TICK_INTERVAL_S * 2 <= HEARTBEAT_INTERVAL_S
 assert VALUE_BYTES_MAX + KEY_BYTES_MAX < BATCH_BYTES_MAX < MESSAGE_BYTES_MAX <= ENTRY_BYTES_MAX

@@ -52,6 +52,12 @@ class Connection:
 
         return Client(**self._arguments())
 
+    def value_client(self) -> "Client":
+        """As client(), with the usual conversion of values."""
+        from replcache import Client
+
+        return Client(**{**self._arguments(), "codec": None})
+
     def async_client(self) -> "AsyncClient":
         """As client(), for a running loop."""
         from replcache import AsyncClient

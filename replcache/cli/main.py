@@ -10,6 +10,7 @@ from replcache.cli import (
     certs_command,
     cluster_command,
     data_commands,
+    database_commands,
     lock_commands,
     node_commands,
     server_commands,
@@ -46,6 +47,7 @@ watch_command.register(app)
 lock_commands.register(app)
 node_commands.register(app)
 cluster_command.register(app)
+database_commands.register(app)
 certs_command.register(app)
 auth_commands.register(app)
 bench_command.register(app)

@@ -1,42 +1,40 @@
 """AsyncClient: the client for asyncio. `Client` (blocking.py) has the same methods without await."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from replcache.client import convert
 from replcache.client.base import BaseClient, Prepared
 from replcache.client.batch import AsyncBatch
-from replcache.client.batches import ExplicitBatch, GetManyBatch
+from replcache.client.batches import ExplicitBatch, GetManyBatch, convert_results
 from replcache.client.cached_calls import AsyncCachedCalls
 from replcache.client.durations import Duration, parse_ttl_ms
-from replcache.client.lock import AsyncLock, LockOptions
-from replcache.client.requests import UNSET, Fence, Key, Unset, key_bytes
-from replcache.client.scan import ScanQuery, scan_pages
+from replcache.client.hold_calls import AsyncHoldCalls
+from replcache.client.keyspace_calls import AsyncKeyspaceCalls
+from replcache.client.large import LargeValues, check_versions
+from replcache.client.parts import MANIFEST_TYPE
+from replcache.client.range_calls import AsyncRangeCalls, Pages
+from replcache.client.requests import UNSET, Fence, Key, LeaseId, Unset, key_bytes, prefix_bytes
+from replcache.client.scan import PageQuery
 from replcache.client.through_calls import AsyncThroughCalls
-from replcache.client.types import (
-    ClientStatistics,
-    Consistency,
-    DeleteResult,
-    Entry,
-    LockView,
-    SetResult,
-)
+from replcache.client.txn import AsyncTxn
+from replcache.client.types import ClientStatistics, Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch_calls import AsyncWatchCalls
-from replcache.errors import (
-    ConditionFailed,
-    DeadlineExceeded,
-    InvalidRequest,
-    NotFound,
-    TooLarge,
-)
-from replcache.pb.v1 import lock_pb2
+from replcache.errors import ConditionFailed, DeadlineExceeded, InvalidRequest, NotFound, TooLarge
+from replcache.pb.v1 import cache_pb2
 
+NOT_GIVEN = (None,) * 5
 K = TypeVar("K", str, bytes)
 
 
-class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
+Branches = tuple[list[Prepared], list[Prepared]]
+
+
+class AsyncClient(
+    AsyncWatchCalls, AsyncRangeCalls, AsyncHoldCalls, AsyncKeyspaceCalls, AsyncThroughCalls, AsyncCachedCalls
+):
     """A client of a replcache cluster for asyncio.
 
     Made without any I/O; the first call connects and binds the object to the running event loop. One object
@@ -55,6 +53,13 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         client = cls.__new__(cls)
         client._share(other)
         return client
+
+    @cached_property
+    def _large(self) -> LargeValues:
+        return LargeValues(self)
+
+    def _whole_pages(self, pages: Pages, query: PageQuery) -> Pages:
+        return self._large.whole_pages(pages, query)
 
     async def __aenter__(self) -> Self:
         self._start()
@@ -106,6 +111,8 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         read_one = self._core.get_full if full else self._core.get_plain
         read_one(name, level, bound_ms, timeout_s, waiter)
         entry: Entry | None = await waiter
+        if entry is not None and entry.content_type == MANIFEST_TYPE:
+            return await self._large.whole(entry, level, bound_ms, timeout_s)
         return entry
 
     async def get_value(
@@ -130,7 +137,9 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         idle: Duration | None = None,
         max_reads: int = 0,
         tags: Iterable[str] = (),
+        lease: LeaseId | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         nx: bool = False,
         xx: bool = False,
@@ -144,32 +153,35 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         Args:
             ttl: time to live, on the cluster's clock; None: does not expire by time.
             idle: time to live that starts anew with each read and write.
-            max_reads: reads after which the entry goes; 0: not counted.
-            tags: names under which the entry can be invalidated.
+            max_reads: reads after which it goes; 0: not counted.
+            tags: names under which the entry can be found and invalidated.
+            lease: the entry goes when this lease ends.
             if_version: only if the entry has this version; 0: only if it is missing.
+            if_mod_revision: only if its last change is the one of this revision.
             if_value: only if the value is this.
-            nx, xx: only if the key is missing, only if it exists.
-            keep_ttl: keep the expiry that the entry has.
+            nx, xx: only if the key is missing, only if it exists. keep_ttl: keep the expiry that it has.
             fence: a held lock, or (name, token): refused unless the lock is held under this token.
             want_previous: fill `previous` of the result.
 
         Raises:
-            ConditionFailed, FenceRejected: refused, nothing changed.
-            TooLarge, InvalidRequest: not acceptable.
+            ConditionFailed, FenceRejected, TooLarge, InvalidRequest: refused, nothing changed.
             OutcomeUnknown: no answer in time; the write may or may not take effect.
         """
-        plain = not (max_reads or tags or nx or xx or keep_ttl or want_previous)
-        if plain and idle is None and if_version is None and fence is None and if_value is UNSET:
-            data, content_type = self._encode(value)
+        timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
+        data, kind = self._codec.encode(value)
+        special = max_reads or tags or nx or xx or keep_ttl or want_previous or len(data) > self._whole_max
+        rest = (idle, if_version, if_mod_revision, lease, fence)
+        if not special and rest == NOT_GIVEN and if_value is UNSET:
             ttl_ms = 0 if ttl is None else parse_ttl_ms(ttl, "ttl")
-            timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
             waiter = self._waiter()
-            self._core.set_plain(key_bytes(key), data, content_type, ttl_ms, timeout_s, waiter)
+            self._core.set_plain(key_bytes(key), data, kind, ttl_ms, timeout_s, waiter)
             result: SetResult = await waiter
             return result
-        prepared = self._set(
+        return await self._set_special(
             key,
-            value,
+            data,
+            kind,
+            timeout_s,
             nx=nx,
             xx=xx,
             if_value=if_value,
@@ -177,12 +189,20 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
             idle=idle,
             max_reads=max_reads,
             tags=tags,
+            lease=lease,
             if_version=if_version,
+            if_mod_revision=if_mod_revision,
             keep_ttl=keep_ttl,
             fence=fence,
             want_previous=want_previous,
         )
-        changed: SetResult = await self._operate(prepared, timeout)
+
+    async def _set_special(
+        self, key: Key, data: bytes, kind: str, timeout_s: float, **options: Any
+    ) -> SetResult:
+        if len(data) > self._whole_max:
+            return await self._large.set(key_bytes(key), data, kind, timeout_s, **options)
+        changed: SetResult = await self._operate(self._set_encoded(key, data, kind, **options), timeout_s)
         return changed
 
     async def update(
@@ -196,6 +216,7 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         fn: Callable[[Any], object] | None = None,
         ttl: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         timeout: Duration | None = None,
@@ -214,7 +235,16 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         """
         if fn is None:
             prepared = self._update(
-                key, value, append, add, merge, if_value, ttl=ttl, if_version=if_version, fence=fence
+                key,
+                value,
+                append,
+                add,
+                merge,
+                if_value,
+                ttl=ttl,
+                if_version=if_version,
+                if_mod_revision=if_mod_revision,
+                fence=fence,
             )
             entry: Entry = await self._operate(prepared, timeout)
             return entry
@@ -225,10 +255,17 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
             old = await self.get(key, read=Consistency.LINEARIZABLE, timeout=self._left_s(deadline))
             if old is None:
                 raise NotFound(f"there is no key {key!r}")
-            if if_version is not None and old.version != if_version:
-                raise ConditionFailed(f"the version is {old.version}, not {if_version}")
+            check_versions(old, if_version, if_mod_revision)
             prepared = self._update(
-                key, fn(old.value), None, None, None, if_value, ttl=ttl, if_version=old.version, fence=fence
+                key,
+                fn(old.value),
+                None,
+                None,
+                None,
+                if_value,
+                ttl=ttl,
+                if_mod_revision=old.mod_revision,
+                fence=fence,
             )
             try:
                 changed: Entry = await self._operate(prepared, self._left_s(deadline))
@@ -250,6 +287,7 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         key: Key,
         *,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         want_previous: bool = False,
@@ -257,7 +295,12 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
     ) -> DeleteResult:
         """Removes the entry; the result is true in a condition when there was one."""
         prepared = self._delete(
-            key, if_value, if_version=if_version, fence=fence, want_previous=want_previous
+            key,
+            if_value,
+            if_version=if_version,
+            if_mod_revision=if_mod_revision,
+            fence=fence,
+            want_previous=want_previous,
         )
         result: DeleteResult = await self._operate(prepared, timeout)
         return result
@@ -269,6 +312,7 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         ttl: Duration | None = None,
         idle: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         fence: Fence | None = None,
         timeout: Duration | None = None,
     ) -> SetResult:
@@ -277,7 +321,9 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         Raises:
             NotFound: there is no entry.
         """
-        prepared = self._touch(key, ttl=ttl, idle=idle, if_version=if_version, fence=fence)
+        prepared = self._touch(
+            key, ttl=ttl, idle=idle, if_version=if_version, if_mod_revision=if_mod_revision, fence=fence
+        )
         result: SetResult = await self._operate(prepared, timeout)
         return result
 
@@ -334,7 +380,10 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         found: dict[K, Entry | None] = {}
         pending = self._get_many(keys, level, bound_ms, self._timeout_s(timeout))
         for given, batch in pending:
-            found.update(zip(given, await self._send_get_many(batch, level), strict=True))
+            for key, entry in zip(given, await self._send_get_many(batch, level), strict=True):
+                found[key] = entry
+                if entry is not None and entry.content_type == MANIFEST_TYPE:
+                    found[key] = await self._large.whole(entry, level, bound_ms, batch.timeout_s)
         return found
 
     async def _send_get_many(self, batch: GetManyBatch, level: Consistency) -> list[Entry | None]:
@@ -358,9 +407,10 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
     async def set_many(
         self, items: Mapping[K, object], *, ttl: Duration | None = None, timeout: Duration | None = None
     ) -> dict[K, SetResult]:
-        """Sets all, in one log entry when they fit into one message and share a content type. Not atomic:
-        use batch() for that."""
-        parts = self._set_many(items, ttl, self._timeout_s(timeout))
+        """Sets all, in one log entry when they fit into one message and share a content type; large values
+        one by one. Not atomic: use batch() for that."""
+        timeout_s = self._timeout_s(timeout)
+        parts, large = self._set_many(items, ttl, timeout_s)
         waiters = []
         for _, batch in parts:
             waiter = self._waiter()
@@ -370,35 +420,10 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         results: dict[K, SetResult] = {}
         for (given, _), answer in zip(parts, await asyncio.gather(*waiters), strict=True):
             results.update(zip(given, answer, strict=True))
+        for key, (data, kind) in large.items():
+            results[key] = await self._large.set(key_bytes(key), data, kind, timeout_s, ttl=ttl)
         # In the order of the request, not of the messages.
         return {key: results[key] for key in items}
-
-    async def scan(
-        self,
-        prefix: Key = "",
-        *,
-        limit: int | None = None,
-        page_size: int = 0,
-        keys_only: bool = False,
-        read: Consistency | str | None = None,
-        max_staleness: Duration | None = None,
-        timeout: Duration | None = None,
-    ) -> AsyncIterator[Entry]:
-        """Entries whose keys begin with `prefix`, in byte order. Each page is from one state.
-
-        Args:
-            limit: at most this many entries; None: all.
-            page_size: entries asked for at once; 0: the server's choice.
-            keys_only: leave the values out.
-            timeout: for each page.
-        """
-        self._waiter()
-        query = ScanQuery.checked(
-            prefix, limit, page_size, keys_only, self._level(read, max_staleness), self._timeout_s(timeout)
-        )
-        async for page in scan_pages(self._core, query):
-            for entry in page:
-                yield entry
 
     def batch(self, *, atomic: bool = True, timeout: Duration | None = None) -> AsyncBatch:
         """Collects operations and applies them in one log entry.
@@ -418,36 +443,23 @@ class AsyncClient(AsyncWatchCalls, AsyncThroughCalls, AsyncCachedCalls):
         outcomes: list[Any] = await waiter
         return outcomes
 
-    # --- locks ---
+    def txn(self, *, timeout: Duration | None = None) -> AsyncTxn:
+        """Requirements and operations for one atomic step. See client/txn.py."""
+        return AsyncTxn(self, timeout)
 
-    def lock(
-        self,
-        name: str,
-        *,
-        ttl: Duration = "10s",
-        wait: Duration | None = "5s",
-        shared: bool = False,
-        permits: int = 1,
-        note: str = "",
-    ) -> AsyncLock:
-        """A lock for `async with`, or for acquire() and release(). See client/lock.py.
+    async def _send_txn(
+        self, request: cache_pb2.TxnRequest, branches: Branches, timeout_s: float
+    ) -> tuple[bool, list[Any]]:
+        response = await self._write("cache", "Txn", request, timeout_s)
+        taken = branches[0] if response.succeeded else branches[1]
+        converters = [converter for _, converter in taken]
+        context = self._core.context
+        return response.succeeded, convert_results(response.results, converters, response.header, context)
 
-        Args:
-            ttl: the lock is freed this long after the last renewal; it is renewed every ttl/3.
-            wait: how long to queue (first come first served); None or 0: not at all.
-            shared: beside other shared holders.
-            permits: holders at once: a semaphore. All callers must say the same.
-            note: shown by locks().
-        """
-        return AsyncLock(self, LockOptions.checked(name, ttl, wait, shared, permits, note), self._rng)
-
-    async def locks(self, name: str = "", *, timeout: Duration | None = None) -> tuple[LockView, ...]:
-        """Holders and waiters of one lock, or of all (up to 1,000)."""
-        self._waiter()
-        response = await self._core.unary(
-            "lock", "Describe", lock_pb2.DescribeRequest(name=name), self._timeout_s(timeout), is_write=False
-        )
-        return tuple(convert.lock_view(info) for info in response.locks)
+    async def sweep(self, prefix: Key = "", *, timeout: Duration | None = None) -> int:
+        """Deletes parts of large values below `prefix` that belong to nothing any more, and returns how many
+        that were. They are left by a small set, a delete, a tag or an eviction that another client did."""
+        return await self._large.sweep(prefix_bytes(prefix), self._timeout_s(timeout))
 
     # --- the client itself ---
 

@@ -32,7 +32,7 @@ from replcache.errors import InvalidRequest
 from replcache.pb.v1 import cache_pb2
 
 # A merge patch is JSON whatever the codec of values is.
-MERGE_CODEC = AutoCodec()
+MERGE_CODEC = AutoCodec("json")
 Prepared = tuple[cache_pb2.Operation, Converter]
 
 
@@ -54,6 +54,7 @@ class BaseClient:
         server_name: str | None = None,
         session_ttl: Duration | None = None,
         codec: str | Codec | None = None,
+        part_bytes: int | None = None,
         token: str | None = None,
         token_file: str | None = None,
         insecure: bool | None = None,
@@ -73,7 +74,8 @@ class BaseClient:
             tls, ca, cert, key, server_name: files in PEM form; server_name replaces the address in the
                 check of the server's certificate.
             session_ttl: how long the cluster remembers this client's writes while it is silent.
-            codec: "json", "msgpack", or an object with encode and decode (client/codec.py).
+            codec: "auto", "json", "msgpack", "pickle", or an object with encode and decode (client/codec.py).
+            part_bytes: values above twice this are stored in parts of this size; default 512 KiB.
             token, token_file: who this client is, where nodes ask for it (docs/security.md); without them
                 REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE of the environment.
             insecure: True: send the token without TLS to other machines too.
@@ -94,6 +96,7 @@ class BaseClient:
             "server_name": server_name,
             "session_ttl": session_ttl,
             "codec": codec if isinstance(codec, str) else None,
+            "part_bytes": part_bytes,
             "token": token,
             "token_file": token_file,
             "insecure": insecure,
@@ -104,6 +107,7 @@ class BaseClient:
         custom = codec if codec is not None and not isinstance(codec, str) else None
         self._core = ClientCore(self.settings, self._clock, self._rng, custom)
         self._codec = self._core.codec
+        self._whole_max = self.settings.whole_bytes_max
 
     def _share(self, other: "BaseClient") -> None:
         """Becomes another face of the same client."""
@@ -112,6 +116,7 @@ class BaseClient:
         self._rng = other._rng
         self._core = other._core
         self._codec = other._codec
+        self._whole_max = other._whole_max
 
     # --- arguments ---
 
@@ -151,9 +156,28 @@ class BaseClient:
     # --- operations ---
 
     def _set(
-        self, key: Key, value: object, *, nx: bool, xx: bool, if_value: object, **options: Any
+        self,
+        key: Key,
+        value: object,
+        *,
+        nx: bool,
+        xx: bool,
+        if_value: object,
+        **options: Any,
     ) -> Prepared:
-        data, content_type = self._encode(value)
+        return self._set_encoded(key, *self._encode(value), nx=nx, xx=xx, if_value=if_value, **options)
+
+    def _set_encoded(
+        self,
+        key: Key,
+        data: bytes,
+        content_type: str,
+        *,
+        nx: bool,
+        xx: bool,
+        if_value: object,
+        **options: Any,
+    ) -> Prepared:
         operation = set_operation(
             key_bytes(key),
             data,
@@ -214,14 +238,19 @@ class BaseClient:
 
     def _set_many(
         self, items: Mapping[Any, object], ttl: Duration | None, timeout_s: float
-    ) -> list[tuple[list[Any], SetManyBatch]]:
-        """(keys as given, batch) for each message; split by content type and by the limits of a batch."""
+    ) -> tuple[list[tuple[list[Any], SetManyBatch]], dict[Any, tuple[bytes, str]]]:
+        """(keys as given, batch) for each message, split by content type and by the limits of a batch; and
+        the encoded values that are too large for that."""
+        large: dict[Any, tuple[bytes, str]] = {}
         ttl_ms = parse_ttl_ms(ttl, "ttl")
         now = self._clock.now()
         parts: list[tuple[list[Any], SetManyBatch]] = []
         open_parts: dict[str, tuple[list[Any], SetManyBatch]] = {}
         for key, value in items.items():
-            data, content_type = self._encode(value)
+            data, content_type = self._codec.encode(value)
+            if len(data) > self._whole_max:
+                large[key] = data, content_type
+                continue
             name = key_bytes(key)
             size = plain_size(name, data)
             part = open_parts.get(content_type)
@@ -234,7 +263,7 @@ class BaseClient:
             batch.keys.append(name)
             batch.values.append(data)
             batch.size_bytes += size
-        return parts
+        return parts, large
 
     def _get_many(
         self, keys: Iterable[Any], level: Consistency, max_staleness_ms: int, timeout_s: float

@@ -1,4 +1,4 @@
-"""Collecting operations for one log entry: the `batch()` of both clients."""
+"""Collecting operations for one log entry: the `batch()` of both clients, and the lists of a transaction."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from replcache.client import convert
 from replcache.client.base import BaseClient, Prepared, check_batch_size
 from replcache.client.durations import Duration
-from replcache.client.requests import UNSET, Fence, Key, get_operation, key_bytes
+from replcache.client.requests import UNSET, Fence, Key, LeaseId, get_operation, key_bytes
 from replcache.errors import InvalidRequest, ReplcacheError
 
 if TYPE_CHECKING:
@@ -43,13 +43,12 @@ class Pending:
         self._is_ready = True
 
 
-class BatchBuilder:
+class Operations:
     """Operations in the order in which they will be applied. The arguments are those of the client."""
 
-    def __init__(self, client: BaseClient, atomic: bool, timeout: Duration | None) -> None:
+    def __init__(self, client: BaseClient, what: str) -> None:
         self._client = client
-        self._atomic = atomic
-        self._timeout_s = client._timeout_s(timeout)
+        self._what = what
         self._operations: list[Prepared] = []
         self._pending: list[Pending] = []
         self._is_sent = False
@@ -58,12 +57,26 @@ class BatchBuilder:
         return len(self._operations)
 
     def _add(self, prepared: Prepared) -> Pending:
-        if self._is_sent:
-            raise InvalidRequest("the batch has been sent already", field="batch")
         pending = Pending()
+        self._check_open()
         self._operations.append(prepared)
         self._pending.append(pending)
         return pending
+
+    def _check_open(self) -> None:
+        if self._is_sent:
+            raise InvalidRequest(f"the {self._what} has been sent already", field=self._what)
+
+    def _close(self) -> list[Prepared]:
+        """What is to be sent; nothing can be added any more."""
+        self._check_open()
+        check_batch_size(self._operations)
+        self._is_sent = True
+        return self._operations
+
+    def _fail(self, error: ReplcacheError) -> None:
+        for pending in self._pending:
+            pending.settle(error)
 
     def get(self, key: Key) -> Pending:
         """Reads at this point of the log; in an atomic batch, the state after the batch."""
@@ -78,7 +91,9 @@ class BatchBuilder:
         idle: Duration | None = None,
         max_reads: int = 0,
         tags: Iterable[str] = (),
+        lease: LeaseId | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         nx: bool = False,
         xx: bool = False,
@@ -97,7 +112,9 @@ class BatchBuilder:
                 idle=idle,
                 max_reads=max_reads,
                 tags=tags,
+                lease=lease,
                 if_version=if_version,
+                if_mod_revision=if_mod_revision,
                 keep_ttl=keep_ttl,
                 fence=fence,
                 want_previous=want_previous,
@@ -114,11 +131,21 @@ class BatchBuilder:
         merge: Mapping[str, object] | None = None,
         ttl: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
     ) -> Pending:
         prepared = self._client._update(
-            key, value, append, add, merge, if_value, ttl=ttl, if_version=if_version, fence=fence
+            key,
+            value,
+            append,
+            add,
+            merge,
+            if_value,
+            ttl=ttl,
+            if_version=if_version,
+            if_mod_revision=if_mod_revision,
+            fence=fence,
         )
         return self._add(prepared)
 
@@ -127,12 +154,18 @@ class BatchBuilder:
         key: Key,
         *,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         if_value: object = UNSET,
         fence: Fence | None = None,
         want_previous: bool = False,
     ) -> Pending:
         prepared = self._client._delete(
-            key, if_value, if_version=if_version, fence=fence, want_previous=want_previous
+            key,
+            if_value,
+            if_version=if_version,
+            if_mod_revision=if_mod_revision,
+            fence=fence,
+            want_previous=want_previous,
         )
         return self._add(prepared)
 
@@ -143,9 +176,14 @@ class BatchBuilder:
         ttl: Duration | None = None,
         idle: Duration | None = None,
         if_version: int | None = None,
+        if_mod_revision: int | None = None,
         fence: Fence | None = None,
     ) -> Pending:
-        return self._add(self._client._touch(key, ttl=ttl, idle=idle, if_version=if_version, fence=fence))
+        return self._add(
+            self._client._touch(
+                key, ttl=ttl, idle=idle, if_version=if_version, if_mod_revision=if_mod_revision, fence=fence
+            )
+        )
 
     def incr(
         self,
@@ -163,17 +201,19 @@ class BatchBuilder:
         )
         return self._add(prepared)
 
+
+class BatchBuilder(Operations):
+    """Operations for one log entry."""
+
+    def __init__(self, client: BaseClient, atomic: bool, timeout: Duration | None) -> None:
+        super().__init__(client, "batch")
+        self._atomic = atomic
+        self._timeout_s = client._timeout_s(timeout)
+
     @property
     def results(self) -> list[Any]:
         """All results in order; raises the first refusal."""
         return [pending.result() for pending in self._pending]
-
-    def _begin(self) -> list[Prepared]:
-        if self._is_sent:
-            raise InvalidRequest("the batch has been sent already", field="batch")
-        check_batch_size(self._operations)
-        self._is_sent = True
-        return self._operations
 
     def _settle(self, outcomes: list[Any]) -> None:
         for pending, outcome in zip(self._pending, outcomes, strict=True):
@@ -181,10 +221,6 @@ class BatchBuilder:
         for outcome in outcomes:
             if isinstance(outcome, ReplcacheError):
                 raise outcome
-
-    def _fail(self, error: ReplcacheError) -> None:
-        for pending in self._pending:
-            pending.settle(error)
 
 
 class AsyncBatch(BatchBuilder):
@@ -209,7 +245,7 @@ class AsyncBatch(BatchBuilder):
             ReplcacheError: not atomic: the first operation that was refused; the others were applied, see
                 their Pending.
         """
-        operations = self._begin()
+        operations = self._close()
         if operations:
             try:
                 outcomes = await self._client._send_batch(operations, self._atomic, self._timeout_s)
@@ -236,7 +272,7 @@ class Batch(BatchBuilder):
 
     def commit(self) -> list[Any]:
         """As AsyncBatch.commit."""
-        operations = self._begin()
+        operations = self._close()
         if operations:
             try:
                 outcomes = self._client._send_batch(operations, self._atomic, self._timeout_s)

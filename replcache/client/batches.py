@@ -5,7 +5,7 @@ all tries, under one session sequence. Each caller waits on its own waiter: an a
 blocking client's Waiter, which has the same three methods.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from replcache.client.convert import ReplyContext
@@ -136,7 +136,7 @@ class SetBatch(Batch):
         columns = response.set_columns
         versions = columns.versions
         if len(versions) != len(self.waiters):
-            self.fail(_malformed("set_columns", len(versions), len(self.waiters)))
+            self.fail(malformed("set_columns", len(versions), len(self.waiters)))
             return
         revision = columns.first_revision
         for waiter, version in zip(self.waiters, versions, strict=True):
@@ -167,7 +167,7 @@ class SetManyBatch(SetBatch):
     def resolve(self, response: cache_pb2.BatchResponse, context: ReplyContext) -> None:
         columns = response.set_columns
         if len(columns.versions) != len(self.keys):
-            self.fail(_malformed("set_columns", len(columns.versions), len(self.keys)))
+            self.fail(malformed("set_columns", len(columns.versions), len(self.keys)))
             return
         first = columns.first_revision
         results = [SetResult(version, first + i) for i, version in enumerate(columns.versions)]
@@ -211,7 +211,7 @@ class GetBatch(Batch):
         columns = response.get_columns
         versions = columns.versions
         if not len(versions) == len(columns.values) == len(columns.mod_revisions) == len(self.keys):
-            self.fail(_malformed("get_columns", len(versions), len(self.keys)))
+            self.fail(malformed("get_columns", len(versions), len(self.keys)))
             return None
         served = context.read_info(response.header)
         codec = context.codec
@@ -257,7 +257,7 @@ class FullGetBatch(GetBatch):
     def _entries(self, response: cache_pb2.BatchResponse, context: ReplyContext) -> list[Entry | None] | None:
         results = response.results
         if len(results) != len(self.keys):
-            self.fail(_malformed("results", len(results), len(self.keys)))
+            self.fail(malformed("results", len(results), len(self.keys)))
             return None
         header = response.header
         entries = [
@@ -324,19 +324,9 @@ class OperationBatch(Batch):
 
     def _outcomes(self, response: cache_pb2.BatchResponse, context: ReplyContext) -> list[Any] | None:
         if len(response.results) != len(self.operations):
-            self.fail(_malformed("results", len(response.results), len(self.operations)))
+            self.fail(malformed("results", len(response.results), len(self.operations)))
             return None
-        context.header = response.header
-        outcomes: list[Any] = []
-        for result, convert in zip(response.results, self.converters, strict=True):
-            kind = result.WhichOneof("kind")
-            if kind == "error":
-                outcomes.append(from_status(result.error))
-            elif kind is None:
-                outcomes.append(_malformed("result without a kind", 0, 1))
-            else:
-                outcomes.append(convert(getattr(result, kind), context))
-        return outcomes
+        return convert_results(response.results, self.converters, response.header, context)
 
     def halves(self, now: float) -> tuple[Batch, Batch]:
         middle = len(self.waiters) // 2
@@ -373,6 +363,26 @@ class ExplicitBatch(OperationBatch):
                 waiter.set_result(outcomes)
 
 
+def convert_results(
+    results: Iterable[cache_pb2.OperationResult],
+    converters: Iterable[Converter],
+    header: common_pb2.ResponseHeader,
+    context: ReplyContext,
+) -> list[Any]:
+    """What each operation answered: its result, or the error that it was refused with, as a value."""
+    context.header = header
+    outcomes: list[Any] = []
+    for result, convert in zip(results, converters, strict=True):
+        kind = result.WhichOneof("kind")
+        if kind == "error":
+            outcomes.append(from_status(result.error))
+        elif kind is None:
+            outcomes.append(malformed("result without a kind", 0, 1))
+        else:
+            outcomes.append(convert(getattr(result, kind), context))
+    return outcomes
+
+
 def copy_error(error: ReplcacheError) -> ReplcacheError:
     """A new exception that says the same."""
     twin = type(error)(str(error), retry_after_s=error.retry_after_s, metadata=error.metadata)
@@ -381,7 +391,7 @@ def copy_error(error: ReplcacheError) -> ReplcacheError:
     return twin
 
 
-def _malformed(what: str, got: int, expected: int) -> OutcomeUnknown:
+def malformed(what: str, got: int, expected: int) -> OutcomeUnknown:
     return OutcomeUnknown(f"the server's answer is malformed: {what}: {got} where {expected} were due")
 
 

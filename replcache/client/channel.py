@@ -12,6 +12,9 @@ from replcache.constants import CLIENT_KEEPALIVE_S, CLIENT_KEEPALIVE_TIMEOUT_S
 from replcache.errors import InvalidRequest
 from replcache.pb.v1.cache_pb2_grpc import CacheStub
 from replcache.pb.v1.cluster_pb2_grpc import ClusterStub
+from replcache.pb.v1.election_pb2_grpc import ElectionStub
+from replcache.pb.v1.keyspace_pb2_grpc import KeyspaceStub
+from replcache.pb.v1.lease_pb2_grpc import LeaseStub
 from replcache.pb.v1.lock_pb2_grpc import LockStub
 from replcache.pb.v1.session_pb2_grpc import SessionStub
 from replcache.pb.v1.watch_pb2_grpc import WatchStub
@@ -125,6 +128,9 @@ class Connection:
         # The generated stubs are typed for the blocking API only.
         self.cache = CacheStub(calls)  # type: ignore[no-untyped-call]
         self.lock = LockStub(calls)  # type: ignore[no-untyped-call]
+        self.lease = LeaseStub(calls)  # type: ignore[no-untyped-call]
+        self.election = ElectionStub(calls)  # type: ignore[no-untyped-call]
+        self.keyspace = KeyspaceStub(calls)  # type: ignore[no-untyped-call]
         self.session = SessionStub(calls)  # type: ignore[no-untyped-call]
         self.cluster = ClusterStub(calls)  # type: ignore[no-untyped-call]
         self.watch = WatchStub(calls)  # type: ignore[no-untyped-call]

@@ -5,12 +5,14 @@ node wants to hear "unknown", and look, rather than have it asked for twice.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from replcache.client import convert
 from replcache.client.base import BaseClient
 from replcache.client.durations import Duration
 from replcache.client.endpoints import Endpoint
+from replcache.client.ids import unique_id
 from replcache.client.types import Member, NodeStatus, StateHash
 from replcache.errors import ClientClosed, InvalidRequest
 from replcache.pb.v1 import cluster_pb2
@@ -35,6 +37,20 @@ class AsyncClusterCalls(BaseClient):
         if core.is_closed or not core.is_started or core.loop is not loop:
             self._start()
         return loop.create_future()
+
+    async def _write(
+        self,
+        service: str,
+        method: str,
+        request: Any,
+        timeout_s: float,
+        on_send: Callable[[float, Endpoint], None] | None = None,
+    ) -> Any:
+        """A call of its own that changes something: executed once however often it has to be sent, because
+        the cluster remembers its request id."""
+        self._waiter()
+        request.idempotency.request_id = unique_id()
+        return await self._core.unary(service, method, request, timeout_s, on_send=on_send)
 
     async def status(self, node: str = "", *, timeout: Duration | None = None) -> NodeStatus:
         """One node's own view: of `node` (its name or address), or of the node that is asked first."""

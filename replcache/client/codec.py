@@ -5,15 +5,20 @@
 | bytes, bytearray, memoryview | as is | "" (application/octet-stream) |
 | str | UTF-8 | text/plain |
 | int, float, bool, None, list, tuple, dict | JSON (integers are plain decimal text) | application/json |
+| lists and dicts that JSON can't hold (bytes, keys that are no str) | MessagePack | application/msgpack |
 | numpy.ndarray (when numpy is installed) | .npy, never with pickled objects | application/x-npy |
-| the JSON kinds and bytes, with codec "msgpack" | MessagePack | application/msgpack |
 | Typed(data, content_type) | as is | the given one |
 
+That is codec "auto". "json" leaves MessagePack out; "msgpack" takes it for every list, dict, bool and None.
+"pickle" pickles everything that is not bytes, str or a number: only Python reads it, and whoever may write
+to the cache may run code in the process that reads it. A client without that codec never unpickles.
+
 Integers are decimal text, so the server's increment works on what `set` stored. A tuple comes back as a
-list. Bytes of an unknown content type come back as bytes. Nothing is ever pickled.
+list (except from pickle). Bytes of an unknown content type come back as bytes.
 """
 
 import importlib
+import importlib.util
 import io
 import json
 import math
@@ -28,6 +33,8 @@ TEXT = "text/plain"
 JSON = "application/json"
 NPY = "application/x-npy"
 MSGPACK = "application/msgpack"
+PICKLE = "application/x-python-pickle"
+CODECS = ("auto", "json", "msgpack", "pickle")
 
 _BYTES_TYPES = frozenset({BYTES, "application/octet-stream"})
 
@@ -56,11 +63,11 @@ class Codec(Protocol):
 
 
 class AutoCodec:
-    """The table above. `structured` chooses the form of lists, dicts, numbers, bools and None."""
+    """The table above. `structured` chooses the form of lists, dicts, bools and None: one of CODECS."""
 
-    def __init__(self, structured: str = "json") -> None:
-        if structured not in ("json", "msgpack"):
-            raise InvalidRequest(f"codec={structured!r}: json or msgpack", field="codec")
+    def __init__(self, structured: str = "auto") -> None:
+        if structured not in CODECS:
+            raise InvalidRequest(f"codec={structured!r}: one of {', '.join(CODECS)}", field="codec")
         self.structured = structured
 
     def encode(self, value: object) -> tuple[bytes, str]:
@@ -80,19 +87,37 @@ class AutoCodec:
             return value.data, value.content_type
         if isinstance(value, str):
             return _encode_text(value), TEXT
-        if value is None or isinstance(value, bool | int | float | list | tuple | dict):
-            # Numbers stay decimal text in every codec: increments and `update(add=)` work on them.
-            is_number = isinstance(value, int | float)
-            if self.structured == "msgpack" and not is_number:
-                return _msgpack("packb")(value, use_bin_type=True), MSGPACK
+        # Numbers stay decimal text in every codec: increments and `update(add=)` work on them.
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return _encode_json(value), JSON
+        if self.structured == "pickle":
+            from replcache.client import pickled
+
+            return pickled.encode(value), PICKLE
+        if value is None or isinstance(value, bool | list | tuple | dict):
+            return self._encode_structured(value)
         if type(value).__module__ == "numpy" and hasattr(value, "__array_interface__"):
             return _encode_npy(value), NPY
         raise InvalidRequest(
             f"a value of type {type(value).__name__} can't be stored: use bytes, str, numbers, bool, None, "
-            "lists and dicts of these, or a numpy array",
+            'lists and dicts of these, a numpy array, or codec="pickle"',
             field="value",
         )
+
+    def _encode_structured(self, value: object) -> tuple[bytes, str]:
+        if self.structured == "msgpack":
+            return _encode_msgpack(value), MSGPACK
+        try:
+            return _encode_json(value), JSON
+        except InvalidRequest as refusal:
+            # Bytes, or keys that are no str. What is too deep, or no number, is so in any form.
+            is_final = self.structured == "json" or not isinstance(refusal.__cause__, TypeError)
+            if is_final or importlib.util.find_spec("msgpack") is None:
+                raise
+            try:
+                return _encode_msgpack(value), MSGPACK
+            except InvalidRequest:
+                raise refusal from None
 
     def decode(self, data: bytes, content_type: str) -> Any:
         if content_type in _BYTES_TYPES:
@@ -100,11 +125,21 @@ class AutoCodec:
         mime = content_type.partition(";")[0].strip().lower()
         decoder = bytes.decode if mime.startswith("text/") else _DECODERS.get(mime)
         if decoder is None:
-            return data
+            return self._decode_pickle(data) if mime == PICKLE else data
         try:
             return decoder(data)
         except (ValueError, TypeError, RecursionError) as err:
             raise WrongType(f"the stored bytes are no valid {content_type}: {err}") from err
+
+    def _decode_pickle(self, data: bytes) -> Any:
+        if self.structured != "pickle":
+            raise WrongType(
+                "the value is pickled, and unpickling runs code of whoever wrote it: make the client with "
+                'codec="pickle" if all writers are trusted, or use Entry.raw'
+            )
+        from replcache.client import pickled
+
+        return pickled.decode(data)
 
 
 def _encode_text(text: str) -> bytes:
@@ -161,6 +196,15 @@ def _msgpack(name: str) -> Callable[..., Any]:
         raise WrongType("msgpack is not installed; use Entry.raw, or pip install msgpack") from err
     function: Callable[..., Any] = getattr(module, name)
     return function
+
+
+def _encode_msgpack(value: object) -> bytes:
+    pack = _msgpack("packb")
+    try:
+        packed: bytes = pack(value, use_bin_type=True)
+    except (TypeError, ValueError, OverflowError, RecursionError) as err:
+        raise InvalidRequest(f"the value is not storable as MessagePack: {err}", field="value") from err
+    return packed
 
 
 def _decode_msgpack(data: bytes) -> Any:

@@ -7,15 +7,21 @@ from replcache.client.types import (
     Consistency,
     DeleteResult,
     Entry,
+    EvictionPolicy,
+    Guard,
+    HotKey,
     LockClaim,
     LockView,
     Member,
+    Namespace,
+    NamespaceStatistics,
+    NodeStatistics,
     NodeStatus,
     PeerProgress,
     ReadInfo,
     SetResult,
 )
-from replcache.pb.v1 import cache_pb2, cluster_pb2, common_pb2, lock_pb2
+from replcache.pb.v1 import cache_pb2, cluster_pb2, common_pb2, keyspace_pb2, lock_pb2
 
 if TYPE_CHECKING:
     from replcache.client.codec import Codec
@@ -160,4 +166,34 @@ def _claim(holder: lock_pb2.LockHolder) -> LockClaim:
         from_proto(holder.expires_in),
         holder.note,
         holder.mode == lock_pb2.LOCK_MODE_SHARED,
+    )
+
+
+POLICIES: dict[EvictionPolicy, keyspace_pb2.EvictionPolicy] = {
+    EvictionPolicy.NONE: keyspace_pb2.EVICTION_POLICY_NONE,
+    EvictionPolicy.LRU: keyspace_pb2.EVICTION_POLICY_LRU,
+    EvictionPolicy.LFU: keyspace_pb2.EVICTION_POLICY_LFU,
+}
+_POLICY_NAMES = {number: policy for policy, number in POLICIES.items()}
+
+
+def namespace(use: keyspace_pb2.NamespaceUse) -> Namespace:
+    found = use.namespace
+    policy = _POLICY_NAMES.get(found.policy, EvictionPolicy.NONE)
+    return Namespace(found.name, found.prefix, found.max_bytes, policy, use.keys, use.bytes, use.complete)
+
+
+def guard(found: keyspace_pb2.Guard) -> Guard:
+    return Guard(found.prefix, found.lock)
+
+
+def node_statistics(response: keyspace_pb2.StatisticsResponse) -> NodeStatistics:
+    return NodeStatistics(
+        response.header.node,
+        tuple(
+            NamespaceStatistics(n.name, n.hits, n.misses, n.writes, n.expired, n.evicted)
+            for n in response.namespaces
+        ),
+        tuple(HotKey(hot.key, hot.count, hot.error) for hot in response.most_read),
+        tuple(HotKey(hot.key, hot.count, hot.error) for hot in response.most_written),
     )

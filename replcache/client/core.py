@@ -10,7 +10,7 @@ import grpc
 from replcache.client import channel, status
 from replcache.client.batches import Batch, Converter, FullGetBatch, GetBatch, SeenGetBatch, Waiter
 from replcache.client.codec import AutoCodec, Codec
-from replcache.client.convert import LEVELS, ReplyContext
+from replcache.client.convert import LEVELS, ReplyContext, set_result
 from replcache.client.durations import from_proto, to_proto
 from replcache.client.endpoints import Endpoint, Router
 from replcache.client.link import Link
@@ -25,6 +25,7 @@ from replcache.clock import Clock
 from replcache.constants import (
     CLIENT_ATTEMPT_TIMEOUT_S,
     CLIENT_CLOSE_TIMEOUT_S,
+    CLIENT_LARGE_KEYS_MAX,
     CLIENT_MEMBERS_INTERVAL_S,
 )
 from replcache.errors import (
@@ -57,6 +58,10 @@ class ClientCore:
         self.tasks = TaskOwner()
         # The newest revision that any reply has shown: reads of Consistency.SESSION never go behind it.
         self.revision = 0
+        # Large values that this client has written or read: key -> id of their parts. See operate.
+        self.large: dict[bytes, str] = {}
+        # Called on the loop with the parts (key, id) of a value that has just been replaced or deleted.
+        self.on_parts_left: Callable[[bytes, str], None] | None = None
         # See note_proof; near caches are fresh because of it.
         self.proof = (float("-inf"), 0)
         self.is_started = False
@@ -116,6 +121,13 @@ class ClientCore:
         self, key: bytes, value: bytes, content_type: str, ttl_ms: int, timeout_s: float, waiter: Waiter
     ) -> None:
         self.counters.calls += 1
+        if self.large and key in self.large:
+            operation = cache_pb2.Operation()
+            operation.set.key, operation.set.value, operation.set.content_type = key, value, content_type
+            if ttl_ms:
+                operation.set.ttl.CopyFrom(to_proto(ttl_ms))
+            self.operate(operation, set_result, timeout_s, waiter)
+            return
         self.pipeline.writes.join_set(key, value, content_type, ttl_ms, timeout_s, waiter)
 
     def get_plain(
@@ -144,7 +156,35 @@ class ClientCore:
         self, operation: cache_pb2.Operation, convert: Converter, timeout_s: float, waiter: Waiter
     ) -> None:
         self.counters.calls += 1
+        if self.large:
+            convert = self._with_cleaning(operation, convert)
         self.pipeline.writes.join_operation(operation, convert, timeout_s, waiter)
+
+    def _with_cleaning(self, operation: cache_pb2.Operation, convert: Converter) -> Converter:
+        """A set or a delete of a large value leaves its parts behind: they are deleted once it has been
+        applied. Only those that were known before it was sent: another value may have come since."""
+        kind = operation.WhichOneof("kind")
+        if kind not in ("set", "delete"):
+            return convert
+        key: bytes = getattr(operation, kind).key
+        part_id = self.large.get(key)
+        if part_id is None:
+            return convert
+
+        def convert_and_clean(response: Any, context: ReplyContext) -> Any:
+            if self.large.get(key) == part_id:
+                del self.large[key]
+            if self.on_parts_left is not None:
+                self.on_parts_left(key, part_id)
+            return convert(response, context)
+
+        return convert_and_clean
+
+    def note_large(self, key: bytes, part_id: str) -> None:
+        self.large.pop(key, None)
+        self.large[key] = part_id
+        if len(self.large) > CLIENT_LARGE_KEYS_MAX:
+            del self.large[next(iter(self.large))]
 
     def submit_write(self, batch: Batch) -> None:
         """A batch of one caller."""

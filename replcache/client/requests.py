@@ -3,7 +3,7 @@ message that it would share with others.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from replcache.client.durations import Duration, parse_ttl_ms, to_proto
 from replcache.constants import (
@@ -31,6 +31,23 @@ class HeldLock(Protocol):
 
 
 Fence = HeldLock | tuple[str, int]
+
+
+class GrantedLease(Protocol):
+    """What hanging a key on a lease needs to know of it."""
+
+    @property
+    def id(self) -> int: ...
+
+
+LeaseId = GrantedLease | int
+
+
+class Held(NamedTuple):
+    """The lock `name` is held under `token`, as the cluster sees it: a requirement of a transaction."""
+
+    name: str
+    token: int
 
 
 class Unset:
@@ -91,30 +108,47 @@ def fence_proto(fence: Fence) -> common_pb2.Fence:
     return common_pb2.Fence(name=name, token=token)
 
 
+def lease_id_of(lease: LeaseId) -> int:
+    lease_id = lease if isinstance(lease, int) else lease.id
+    if isinstance(lease_id, bool) or not 0 < lease_id < 2**64:
+        raise InvalidRequest(f"lease={lease!r}: the lease is not granted, or was revoked", field="lease")
+    return lease_id
+
+
 def condition_proto(
-    *, if_absent: bool, if_present: bool, if_version: int | None, if_value: bytes | None
+    *,
+    if_absent: bool = False,
+    if_present: bool = False,
+    if_version: int | None = None,
+    if_value: bytes | None = None,
+    if_mod_revision: int | None = None,
 ) -> cache_pb2.Condition | None:
     """None: no condition was asked for."""
-    if not (if_absent or if_present) and if_version is None and if_value is None:
+    rest = (if_version, if_value, if_mod_revision)
+    if not (if_absent or if_present) and rest == (None, None, None):
         return None
-    if if_absent and (if_present or if_value is not None or if_version):
+    if if_absent and (if_present or if_value is not None or if_version or if_mod_revision):
         raise InvalidRequest("if_absent excludes the other conditions", field="if_absent")
     if if_version is not None and not 0 <= if_version < 2**64:
         raise InvalidRequest(f"if_version={if_version} is no version", field="if_version")
+    if if_mod_revision is not None and not 0 < if_mod_revision < 2**64:
+        raise InvalidRequest(f"if_mod_revision={if_mod_revision} is no revision", field="if_mod_revision")
     condition = cache_pb2.Condition(if_absent=if_absent, if_present=if_present)
     if if_version is not None:
         condition.if_version = if_version
     if if_value is not None:
         condition.if_value = if_value
+    if if_mod_revision is not None:
+        condition.if_mod_revision = if_mod_revision
     return condition
 
 
-def tag_list(tags: Iterable[str]) -> list[str]:
+def tag_list(tags: Iterable[str], maximum: int = TAGS_PER_ENTRY_MAX) -> list[str]:
     if isinstance(tags, str):
         raise InvalidRequest(f"tags={tags!r}: a list of str", field="tags")
     found = list(tags)
-    if len(found) > TAGS_PER_ENTRY_MAX:
-        raise InvalidRequest(f"{len(found)} tags; at most {TAGS_PER_ENTRY_MAX}", field="tags")
+    if len(found) > maximum:
+        raise InvalidRequest(f"{len(found)} tags; at most {maximum}", field="tags")
     for tag in found:
         if not isinstance(tag, str) or not 0 < len(tag.encode()) <= TAG_BYTES_MAX:
             raise InvalidRequest(f"tag {tag!r}: 1 to {TAG_BYTES_MAX} bytes of text", field="tags")
@@ -130,7 +164,9 @@ def set_operation(
     idle: Duration | None = None,
     max_reads: int = 0,
     tags: Iterable[str] = (),
+    lease: LeaseId | None = None,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     if_value: bytes | None = None,
     if_absent: bool = False,
     if_present: bool = False,
@@ -156,10 +192,16 @@ def set_operation(
         request.max_reads = max_reads
     if tags:
         request.tags.extend(tag_list(tags))
+    if lease is not None:
+        request.lease_id = lease_id_of(lease)
     request.keep_ttl = keep_ttl
     request.want_previous = want_previous
     condition = condition_proto(
-        if_absent=if_absent, if_present=if_present, if_version=if_version, if_value=if_value
+        if_absent=if_absent,
+        if_present=if_present,
+        if_version=if_version,
+        if_value=if_value,
+        if_mod_revision=if_mod_revision,
     )
     if condition is not None:
         request.condition.CopyFrom(condition)
@@ -177,6 +219,7 @@ def update_operation(
     merge: bytes | None = None,
     ttl: Duration | None = None,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     if_value: bytes | None = None,
     fence: Fence | None = None,
 ) -> cache_pb2.Operation:
@@ -186,7 +229,9 @@ def update_operation(
     request = operation.update
     request.key = key
     if replace is not None:
-        request.replace, request.content_type = replace
+        request.replace, content_type = replace
+        # An empty one would keep that of the old value.
+        request.content_type = content_type or "application/octet-stream"
     elif append is not None:
         request.append = append
     elif merge is not None:
@@ -201,7 +246,7 @@ def update_operation(
         request.add_float = add
     if ttl is not None:
         request.ttl.CopyFrom(to_proto(parse_ttl_ms(ttl, "ttl")))
-    condition = condition_proto(if_absent=False, if_present=False, if_version=if_version, if_value=if_value)
+    condition = condition_proto(if_version=if_version, if_value=if_value, if_mod_revision=if_mod_revision)
     if condition is not None:
         request.condition.CopyFrom(condition)
     if fence is not None:
@@ -213,6 +258,7 @@ def delete_operation(
     key: bytes,
     *,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     if_value: bytes | None = None,
     fence: Fence | None = None,
     want_previous: bool = False,
@@ -221,7 +267,7 @@ def delete_operation(
     request = operation.delete
     request.key = key
     request.want_previous = want_previous
-    condition = condition_proto(if_absent=False, if_present=False, if_version=if_version, if_value=if_value)
+    condition = condition_proto(if_version=if_version, if_value=if_value, if_mod_revision=if_mod_revision)
     if condition is not None:
         request.condition.CopyFrom(condition)
     if fence is not None:
@@ -235,6 +281,7 @@ def touch_operation(
     ttl: Duration | None = None,
     idle: Duration | None = None,
     if_version: int | None = None,
+    if_mod_revision: int | None = None,
     fence: Fence | None = None,
 ) -> cache_pb2.Operation:
     operation = cache_pb2.Operation()
@@ -244,7 +291,7 @@ def touch_operation(
         request.ttl.CopyFrom(to_proto(parse_ttl_ms(ttl, "ttl")))
     if idle is not None:
         request.idle_ttl.CopyFrom(to_proto(parse_ttl_ms(idle, "idle")))
-    condition = condition_proto(if_absent=False, if_present=False, if_version=if_version, if_value=None)
+    condition = condition_proto(if_version=if_version, if_mod_revision=if_mod_revision)
     if condition is not None:
         request.condition.CopyFrom(condition)
     if fence is not None:

@@ -33,6 +33,8 @@ class Decision:
 
 # A fault of one request. Sent alone it fails alone.
 _FAULT_OF_A_REQUEST = (errors.InvalidRequest, errors.PermissionDenied)
+# Plain sets in columns are refused as a whole for one key below a guard or in a full namespace.
+_REFUSED_FOR_A_REQUEST = (errors.FenceRejected, errors.QuotaExceeded)
 
 
 def decide(
@@ -53,6 +55,8 @@ def decide(
         if not is_write or not maybe_executed:
             return Decision(Action.NEW_SESSION, error)
         return Decision(Action.FAIL, unknown(f"the session ended between two tries: {error}"))
+    if can_split and isinstance(error, _REFUSED_FOR_A_REQUEST):
+        return Decision(Action.SPLIT, error)
     if isinstance(error, errors.Refused):
         # An answer of the state machine, or the stored one of an earlier try: certain either way.
         return Decision(Action.FAIL, error)

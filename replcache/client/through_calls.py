@@ -5,9 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from replcache.client.durations import Duration
 from replcache.client.near_calls import AsyncNearCalls, NearCalls
+from replcache.client.requests import Key
 from replcache.client.types import Consistency
 
 if TYPE_CHECKING:
+    import os
+
+    from replcache.patterns.origin import OriginVersion
+    from replcache.patterns.prewarm import PrewarmProgress
     from replcache.patterns.through import AsyncThrough, Through
     from replcache.patterns.through_options import ThroughOptions
 
@@ -69,6 +74,104 @@ class AsyncThroughCalls(AsyncNearCalls):
 
         return AsyncThrough(self, ThroughOptions.checked(**arguments))  # type: ignore[arg-type]  # it is one
 
+    async def prewarm(
+        self,
+        source: Callable[[str], Any] | Iterable[tuple[str, Any]],
+        keys: Iterable[str] | None = None,
+        *,
+        rate: str | float | None = None,
+        concurrency: int = 8,
+        progress: "bool | Callable[[PrewarmProgress], object]" = False,
+        state: "str | os.PathLike[str] | None" = None,
+        prefix: str = "",
+        ttl: _Ttl = None,
+        tags: Iterable[str] = (),
+        lease: Duration = "30s",
+    ) -> "PrewarmProgress":
+        """Fills what is missing, without touching what is there; see replcache/patterns/prewarm.py.
+
+        Args:
+            source: a loader, which is called for each of `keys`; or pairs of key and value.
+            rate: keys a second, such as "2k/s"; None: as fast as it goes.
+            concurrency: loads at once.
+            progress: True: to the log replcache.patterns; a function: called after each chunk.
+            state: a file; a run that was killed goes on where the file says. Give the same keys.
+            prefix, ttl, tags: of the entries.
+            lease: how long loading a chunk may take.
+
+        Raises:
+            InvalidRequest: an argument is not acceptable, or the state is of other keys.
+            ReplcacheError: the cluster could not be reached; call it again with the same state.
+        """
+        from replcache.patterns.prewarm import PrewarmOptions, prewarm
+
+        options = PrewarmOptions.checked(
+            source,
+            keys,
+            rate=rate,
+            concurrency=concurrency,
+            progress=progress,
+            state=state,
+            prefix=prefix,
+            ttl=ttl,
+            tags=tags,
+            lease=lease,
+        )
+        return await prewarm(self, options)  # type: ignore[arg-type]  # it is an AsyncClient
+
+    async def set_if_newer(
+        self,
+        key: Key,
+        value: object,
+        origin_version: "OriginVersion",
+        *,
+        ttl: _Ttl = None,
+        tags: Iterable[str] = (),
+        remember: Duration = "1d",
+        timeout: Duration | None = None,
+    ) -> bool:
+        """Sets, unless the entry was made from this version of its row or a newer one.
+
+        Args:
+            origin_version: a counter of the row, or a datetime with a time zone; it must grow.
+            remember: how long the version outlives the entry, so that late messages are refused.
+
+        Returns:
+            Whether it was set. See replcache/patterns/origin.py.
+        """
+        from replcache.patterns.origin import set_if_newer
+
+        return await set_if_newer(
+            self,  # type: ignore[arg-type]  # it is an AsyncClient
+            key,
+            value,
+            origin_version,
+            ttl=ttl,
+            tags=tags,
+            remember=remember,
+            timeout=timeout,
+        )
+
+    async def invalidate_if_older(
+        self,
+        key: Key,
+        origin_version: "OriginVersion",
+        *,
+        remember: Duration = "1d",
+        timeout: Duration | None = None,
+    ) -> bool:
+        """Removes the entry if it was made from an older version of its row, and refuses older ones from now
+        on. False: it was made from this version or a newer one."""
+        from replcache.patterns.origin import invalidate_if_older
+
+        return await invalidate_if_older(
+            self,  # type: ignore[arg-type]  # it is an AsyncClient
+            key,
+            origin_version,
+            remember=remember,
+            timeout=timeout,
+        )
+
 
 class ThroughCalls(NearCalls):
     """Part of Client."""
@@ -80,3 +183,24 @@ class ThroughCalls(NearCalls):
         view = self._aio.through(**options)
         checked: ThroughOptions = view.options
         return Through(self, checked)  # type: ignore[arg-type]  # it is a Client
+
+    def prewarm(
+        self, source: Callable[[str], Any] | Iterable[tuple[str, Any]], *keys: Any, **options: Any
+    ) -> "PrewarmProgress":
+        """As AsyncClient.prewarm; the loader runs in worker threads."""
+        client: Any = self
+        client._ready()
+        progress: PrewarmProgress = client._bridge.run(
+            lambda: self._aio.prewarm(source, *keys, **options), None
+        )
+        return progress
+
+    def set_if_newer(self, key: Key, value: object, origin_version: "OriginVersion", **options: Any) -> bool:
+        """As AsyncClient.set_if_newer."""
+        timeout = options.get("timeout")
+        return bool(self._run(lambda: self._aio.set_if_newer(key, value, origin_version, **options), timeout))
+
+    def invalidate_if_older(self, key: Key, origin_version: "OriginVersion", **options: Any) -> bool:
+        """As AsyncClient.invalidate_if_older."""
+        timeout = options.get("timeout")
+        return bool(self._run(lambda: self._aio.invalidate_if_older(key, origin_version, **options), timeout))

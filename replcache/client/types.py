@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from replcache.client.parts import MANIFEST_TYPE
+from replcache.errors import WrongType
+
 if TYPE_CHECKING:
     from replcache.client.codec import Codec
 
@@ -87,10 +90,24 @@ class Entry:
 
     @property
     def value(self) -> Any:
-        """The decoded value; raises WrongType when the bytes do not fit their content type."""
+        """The decoded value.
+
+        Raises:
+            WrongType: the bytes do not fit their content type; or this is the manifest of a large value, as a
+                watch, a batch or a transaction shows it: get() reads the value.
+        """
         if self._value is _UNDECODED:
+            if self.content_type == MANIFEST_TYPE:
+                raise WrongType("this is a large value, stored in parts: read it with get()")
             self._value = self._codec.decode(self.raw, self.content_type)
         return self._value
+
+    def with_value(self, raw: bytes, content_type: str) -> "Entry":
+        """The same entry with other bytes."""
+        return Entry(
+            self._codec, self.key, raw, content_type, self.version, self.mod_revision, self.expires_in_s,
+            self.served, self.create_revision, self.idle_ttl_s, self.reads_left, self.tags, self.lease_id,
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -234,3 +251,96 @@ class ClientStatistics:
         """hits / (hits + misses); 0 before the first read."""
         reads = self.hits + self.misses
         return self.hits / reads if reads else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """A lease as the cluster sees it, with up to 1,000 of the keys and of the locks that hang on it."""
+
+    lease_id: int
+    ttl_s: float
+    expires_in_s: float
+    keys: tuple[bytes, ...]
+    locks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads an election. token: the fence under the election's name."""
+
+    candidate: bytes
+    token: int
+    value: str
+    expires_in_s: float
+
+
+class EvictionPolicy(StrEnum):
+    """What happens to a write above the quota of its namespace."""
+
+    # It is refused: QuotaExceeded.
+    NONE = "none"
+    # The least recently used go first.
+    LRU = "lru"
+    # The least frequently used go first, by a decaying estimate.
+    LFU = "lfu"
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A named prefix with a quota. max_bytes: of keys and values together; 0: none.
+
+    complete: False while the keys that were there before the namespace are still being counted.
+    """
+
+    name: str
+    prefix: bytes
+    max_bytes: int
+    policy: EvictionPolicy
+    keys: int
+    bytes: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Writes below `prefix` need a fence of the lock `by` ("name*": of any lock whose name begins so)."""
+
+    prefix: bytes
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class HotKey:
+    """count: never below the truth, and above it by `error` at most."""
+
+    key: bytes
+    count: int
+    error: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceStatistics:
+    """name "": keys of no namespace."""
+
+    name: str
+    hits: int
+    misses: int
+    writes: int
+    expired: int
+    evicted: int
+
+    @property
+    def hit_rate(self) -> float:
+        """hits / (hits + misses); 0 before the first read."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatistics:
+    """What one node has seen since it started."""
+
+    node: str
+    namespaces: tuple[NamespaceStatistics, ...]
+    most_read: tuple[HotKey, ...]
+    most_written: tuple[HotKey, ...]

@@ -18,13 +18,16 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
+from replcache.client.codec import CODECS
 from replcache.client.durations import Duration, parse_seconds, parse_ttl_ms
 from replcache.client.types import Consistency
 from replcache.constants import (
     CLIENT_TIMEOUT_S,
+    PART_BYTES,
     SESSION_TTL_MS_DEFAULT,
     SESSION_TTL_MS_MAX,
     SESSION_TTL_MS_MIN,
+    VALUE_BYTES_MAX,
 )
 from replcache.errors import InvalidRequest
 
@@ -36,7 +39,7 @@ _E = TypeVar("_E", bound=StrEnum)
 _SCHEMES = ("replcache", "replcaches")
 _PARAMETERS = (
     "timeout", "read", "max_staleness", "route", "tls", "ca", "cert", "key", "server_name", "session_ttl",
-    "codec", "token", "token_file", "insecure",
+    "codec", "part_bytes", "token", "token_file", "insecure",
 )  # fmt: skip
 
 
@@ -62,11 +65,17 @@ class ClientSettings:
     key: str = ""
     server_name: str = ""
     session_ttl_ms: int = SESSION_TTL_MS_DEFAULT
-    codec: str = "json"
+    codec: str = "auto"
+    part_bytes: int = PART_BYTES
     token: str = field(default="", repr=False)
     token_file: str = ""
     # Send the token over connections without TLS that leave this machine too.
     insecure: bool = False
+
+    @property
+    def whole_bytes_max(self) -> int:
+        """Larger values are stored in parts."""
+        return min(VALUE_BYTES_MAX, 2 * self.part_bytes)
 
 
 def is_loopback(address: str) -> bool:
@@ -108,7 +117,8 @@ def parse_settings(
         session_ttl_ms=parse_ttl_ms(
             _duration(parameters.get("session_ttl", SESSION_TTL_MS_DEFAULT / 1000)), "session_ttl"
         ),
-        codec=str(parameters.get("codec", "json")),
+        codec=str(parameters.get("codec", "auto")),
+        part_bytes=_part_bytes(parameters.get("part_bytes", PART_BYTES)),
     )
     settings = _with_token(settings, parameters, environment)
     _check(settings)
@@ -187,9 +197,9 @@ def _check(settings: ClientSettings) -> None:
             f"session_ttl={settings.session_ttl_ms} ms: {SESSION_TTL_MS_MIN} to {SESSION_TTL_MS_MAX} ms",
             field="session_ttl",
         )
+    if settings.codec not in CODECS:
+        raise InvalidRequest(f"codec={settings.codec!r}: one of {', '.join(CODECS)}", field="codec")
     _check_token(settings)
-    if settings.codec not in ("json", "msgpack"):
-        raise InvalidRequest(f"codec={settings.codec!r}: json or msgpack", field="codec")
 
 
 def _check_token(settings: ClientSettings) -> None:
@@ -218,6 +228,13 @@ def _positive(value: object, field: str) -> float:
     if seconds <= 0:
         raise InvalidRequest(f"{field}={value!r} must be above 0", field=field)
     return seconds
+
+
+def _part_bytes(value: object) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 0 < int(text) <= VALUE_BYTES_MAX):
+        raise InvalidRequest(f"part_bytes={value!r}: 1 to {VALUE_BYTES_MAX}", field="part_bytes")
+    return int(text)
 
 
 def _as_bool(value: object, field: str) -> bool:

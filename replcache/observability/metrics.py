@@ -7,10 +7,10 @@ Prometheus wants is made of them when it asks.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -172,6 +172,10 @@ class Metrics:
         """Adds what is read from the node at each scrape."""
         self.registry.register(NodeCollector(port, uptime_s))
 
+    def observe_activity(self, counts: Mapping[str, "ActivityCounts"]) -> None:
+        """Adds what is counted by namespace."""
+        self.registry.register(ActivityCollector(counts))
+
     def exposition(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)
@@ -185,6 +189,36 @@ class ServerCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         return self._metrics.collect()
+
+
+class ActivityCounts(Protocol):
+    """What is known of one namespace."""
+
+    hits: int
+    misses: int
+    writes: int
+    expired: int
+    evicted: int
+
+
+class ActivityCollector(Collector):
+    """Figures by namespace; "" are the keys of none. Names of namespaces are settings, and at most 1,000."""
+
+    def __init__(self, counts: Mapping[str, ActivityCounts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Family]:
+        for name, text in (
+            ("hits", "Keys of the namespace that were asked for here and found."),
+            ("misses", "Keys of the namespace that were asked for here and missing."),
+            ("writes", "Keys of the namespace in writes acknowledged here."),
+            ("expired", "Keys of the namespace that expired."),
+            ("evicted", "Keys of the namespace that were evicted."),
+        ):
+            family = CounterMetricFamily(f"replcache_namespace_{name}", text, labels=("namespace",))
+            for namespace, counts in self._counts.items():
+                family.add_metric((namespace,), getattr(counts, name))
+            yield family
 
 
 class NodeCollector(Collector):
@@ -244,6 +278,12 @@ class NodeCollector(Collector):
         yield gauge("revision", "Newest revision of the local state.", machine.revision)
         yield gauge("cluster_clock_seconds", "Cluster time.", machine.clock_ms / 1000)
         yield counter("keys_expired", "Keys that expired, since this start.", statistics.expired_total)
+        evicted = CounterMetricFamily(
+            "replcache_keys_evicted", "Keys that were evicted, since this start.", labels=("reason",)
+        )
+        for reason, number in {"lru": 0, "lfu": 0, **dict(statistics.evicted_totals)}.items():
+            evicted.add_metric((reason,), number)
+        yield evicted
 
 
 def gauge(name: str, text: str, number: float) -> GaugeMetricFamily:

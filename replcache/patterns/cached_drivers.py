@@ -12,7 +12,7 @@ from typing import Any
 
 from replcache.client.aio import AsyncClient
 from replcache.client.blocking import Client
-from replcache.client.blocking import Lock as BlockingLock
+from replcache.client.holds import Lock as BlockingLock
 from replcache.client.lock import AsyncLock
 from replcache.clock import Clock
 from replcache.errors import LockTimeout, ReplcacheError

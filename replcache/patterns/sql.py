@@ -17,12 +17,15 @@ change finds its own mark, and an old one a newer mark, also after the row was d
 anything in that transaction (add to a journal, update several tables), not only upserts.
 """
 
+import importlib
 import json
 import re
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from replcache.errors import InvalidRequest
 from replcache.patterns.source import Deleted, Row
@@ -178,6 +181,35 @@ class SqlTable:
         if connection is None:
             connection = self._local.connection = self._connect()
         return connection
+
+
+def open_table(
+    url: str, table: str, *, key: str = "key", value: str = "value", as_json: bool = True
+) -> SqlTable:
+    """A table by the address of its database: sqlite:///relative.db, sqlite:////absolute.db, postgresql://...
+
+    Raises:
+        InvalidRequest: another kind of address, or psycopg is not installed.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+        path = rest[1:]
+        return SqlTable(
+            lambda: sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True),
+            table,
+            key=key,
+            value=value,
+            as_json=as_json,
+        )
+    if separator and scheme in ("postgresql", "postgres"):
+        try:
+            psycopg = importlib.import_module("psycopg")
+        except ImportError as err:
+            raise InvalidRequest(f"{scheme}: psycopg is not installed ({err})", field="db") from err
+        return SqlTable(
+            lambda: psycopg.connect(url), table, key=key, value=value, as_json=as_json, placeholder="%s"
+        )
+    raise InvalidRequest(f"db={url!r}: sqlite:///file or postgresql://...", field="db")
 
 
 class _Transaction:

@@ -221,6 +221,13 @@ class AdminReply:
     payload: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Something that the receiver may be glad to know. The engine has no part in it."""
+
+    data: bytes = b""
+
+
 Message = (
     Hello
     | PreVote
@@ -240,4 +247,5 @@ Message = (
     | ReadIndexReply
     | AdminRequest
     | AdminReply
+    | Hint
 )

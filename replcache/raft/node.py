@@ -30,12 +30,12 @@ from replcache.raft.disk import Disk, DiskFull, OsDisk
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.membership import Configuration
-from replcache.raft.messages import Message
+from replcache.raft.messages import Hint, Message
 from replcache.raft.node_peers import NodePeers
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
 from replcache.raft.peers import PeerTransport
-from replcache.raft.port import Answerer, AppliedListener, Member, NodeStatus
+from replcache.raft.port import Answerer, AppliedListener, HintListener, Member, NodeStatus
 from replcache.raft.questions import Questions
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
@@ -98,6 +98,7 @@ class RaftNode:
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
         self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
         self._listeners: list[AppliedListener] = []
+        self.hint_listener: HintListener | None = None
         self._applied_waiters = Waiters()
         self._revision_waiters = Waiters()
         self._fresh_at = float("-inf")
@@ -428,6 +429,15 @@ class RaftNode:
 
     def remove_applied_listener(self, listener: AppliedListener) -> None:
         self._listeners.remove(listener)
+
+    def hint_leader(self, data: bytes) -> bool:
+        """See port.RaftPort.hint_leader."""
+        leader = self.engine.leader
+        return bool(leader) and not self.engine.is_leader and self.transmit(leader, Hint(data))
+
+    def set_hint_listener(self, listener: HintListener | None) -> None:
+        """See port.RaftPort.set_hint_listener."""
+        self.hint_listener = listener
 
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         """See port.RaftPort.transfer_leadership."""

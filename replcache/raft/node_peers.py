@@ -7,7 +7,7 @@ import structlog
 
 from replcache.raft import bootstrap
 from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
-from replcache.raft.messages import Hello, Message
+from replcache.raft.messages import Hello, Hint, Message
 from replcache.raft.peers import PeerCallbacks, PeerTransport
 
 if TYPE_CHECKING:
@@ -68,6 +68,11 @@ class NodePeers:
             engine.is_bootstrapped = True
 
     def _on_message(self, peer: str, message: Message, _epoch: int) -> None:
+        if isinstance(message, Hint):
+            listener = self._node.hint_listener
+            if listener is not None:
+                self._node.guard(lambda: listener(peer, message.data))
+            return
         if not self._node.questions.take(peer, message):
             self._node.guard(lambda: self._node.engine.receive(peer, message))
 

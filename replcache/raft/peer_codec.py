@@ -213,6 +213,7 @@ _FLAT: dict[str, type] = {
     "read_index_request": m.ReadIndexRequest,
     "read_index_reply": m.ReadIndexReply,
     "admin_reply": m.AdminReply,
+    "hint": m.Hint,
 }
 
 _ENCODERS: dict[type, tuple[str, Fill]] = {

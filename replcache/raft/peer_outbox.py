@@ -1,8 +1,8 @@
 """What waits to be written to one peer: bounded, heartbeats and votes ahead of bulk data.
 
 Two queues, each FIFO. Control messages are small, and late ones cause elections; bulk messages are entries,
-snapshot chunks and forwarded groups. All Append messages are bulk, also empty ones: an Append that overtakes
-another would be refused by the follower and make the leader send everything again.
+snapshot chunks, forwarded groups and hints. All Append messages are bulk, also empty ones: an Append that
+overtakes another would be refused by the follower and make the leader send everything again.
 """
 
 from collections import deque
@@ -11,7 +11,7 @@ from replcache.constants import PEER_CONTROL_BYTES_MAX, PEER_OUTBOX_BYTES_MAX
 from replcache.raft import messages as m
 from replcache.raft.peer_framing import HEADER_BYTES, PING_FRAME, frame_header
 
-BULK_KINDS = frozenset({m.Append, m.SnapshotChunk, m.Forward})
+BULK_KINDS = frozenset({m.Append, m.SnapshotChunk, m.Forward, m.Hint})
 # Below this, header and body are copied into one piece: cheaper than two writes.
 _JOIN_BYTES_MAX = 32 * 1024
 

@@ -68,6 +68,8 @@ class NodeStatus:
 
 # Called after each applied log entry, on the loop: (log index, events). Must only hand over and never raise.
 AppliedListener = Callable[[int, Sequence[object]], None]
+# Called on the loop with (peer, data); must only hand over and never raise.
+HintListener = Callable[[str, bytes], None]
 
 # A server's answer to a question of another node's server.
 Answerer = Callable[[bytes], Awaitable[bytes]]
@@ -116,6 +118,15 @@ class RaftPort(Protocol):
     def add_applied_listener(self, listener: AppliedListener) -> None: ...
 
     def remove_applied_listener(self, listener: AppliedListener) -> None: ...
+
+    def hint_leader(self, data: bytes) -> bool:
+        """Sends the leader's server something that it may be glad to know; it may get lost on the way.
+        False: certainly not sent; this node leads, or knows no leader, or has too much to send it."""
+        ...
+
+    def set_hint_listener(self, listener: HintListener | None) -> None:
+        """Who takes the hints of other nodes; they may be of anybody in the cluster, and outdated."""
+        ...
 
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         """Hands leadership to `to` ("" = most caught-up voter); returns the new leader's name."""

@@ -11,7 +11,7 @@ from replcache import constants
 from replcache.errors import ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.server.backend import Backend
-from replcache.statemachine.commands import Command, Get
+from replcache.statemachine.commands import Accessed, Command
 from replcache.tasks import Supervisor
 
 _log = get_logger(__name__)
@@ -47,10 +47,10 @@ class Accesses:
         self._keys.clear()
         self._noted.clear()
         for start in range(0, len(keys), constants.BATCH_OPERATIONS_MAX):
-            ops = tuple(map(Get, keys[start : start + constants.BATCH_OPERATIONS_MAX]))
+            accessed = Accessed(tuple(keys[start : start + constants.BATCH_OPERATIONS_MAX]))
             deadline = self._backend.clock.now() + constants.DEFAULT_DEADLINE_S
             try:
-                await self._backend.port.propose(Command(ops=ops), deadline)
+                await self._backend.port.propose(Command(ops=(accessed,)), deadline)
             except ReplcacheError as err:
-                _log.info("accesses_not_recorded", keys=len(ops), reason=err.reason)
+                _log.info("accesses_not_recorded", keys=len(accessed.keys), reason=err.reason)
                 return

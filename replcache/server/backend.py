@@ -1,16 +1,23 @@
 """What all services share: the node, the clock, the metrics, headers, and running a command."""
 
+from collections.abc import Sequence
+
 from replcache import constants
 from replcache.clock import Clock
 from replcache.errors import NodeHalted, Overloaded
 from replcache.observability.metrics import Metrics
 from replcache.pb.v1 import common_pb2
 from replcache.raft.port import NodeStatus, RaftPort
+from replcache.server.activity import Activity
 from replcache.server.deadlines import Deadline
 from replcache.server.status_map import refusal_error
-from replcache.statemachine.commands import Command, Op
+from replcache.statemachine.commands import Command, Delete, Get, Increment, Op, Set, Touch, Update
+from replcache.statemachine.entries import Entry
 from replcache.statemachine.machine import StateMachine
-from replcache.statemachine.results import OpResult, Refusal, SetManyResult
+from replcache.statemachine.results import GetResult, OpResult, Refusal, SetManyResult
+
+# Operations that write one key.
+KeyWrite = Set | Update | Delete | Touch | Increment
 
 
 class Backend:
@@ -24,6 +31,7 @@ class Backend:
         proposals_max: int = constants.PROPOSALS_IN_FLIGHT_MAX,
     ) -> None:
         """proposals_max: writes under way at once on this node; more are refused, not queued."""
+        self.activity = Activity(port)
         self._proposals_max = proposals_max
         self.port = port
         self.clock = clock
@@ -62,6 +70,31 @@ class Backend:
         if staleness_s is not None:
             header.staleness.FromNanoseconds(int(staleness_s * 1e9))
         return header
+
+    def wrote(self, keys: Sequence[bytes]) -> None:
+        """Counts an acknowledged write."""
+        self.metrics.keys_written += len(keys)
+        self.activity.wrote(keys)
+
+    def count(self, ops: Sequence[Op], results: Sequence[OpResult]) -> None:
+        """Counts the operations of a batch that took effect: writes, hits and misses."""
+        read: list[bytes] = []
+        found: list[Entry | None] = []
+        written: list[bytes] = []
+        for op, result in zip(ops, results, strict=True):
+            if type(result) is GetResult:
+                assert isinstance(op, Get)
+                read.append(op.key)
+                found.append(result.entry)
+            elif type(result) is not Refusal:
+                assert isinstance(op, KeyWrite)
+                written.append(op.key)
+        if read:
+            missing = found.count(None)
+            self.metrics.misses += missing
+            self.metrics.hits += len(read) - missing
+            self.activity.read(read, found, missing)
+        self.wrote(written)
 
     async def execute(self, command: Command, deadline: Deadline) -> tuple[OpResult, ...] | SetManyResult:
         """Replicates and applies one command.

@@ -79,9 +79,8 @@ class Batches:
         result = await self._backend.execute(command, deadline)
         assert type(result) is SetManyResult
         revision = result.first_revision if request.atomic else result.first_revision + len(keys) - 1
-        metrics = self._backend.metrics
-        metrics.keys_written += len(keys)
-        metrics.batch_operations.observe(len(keys))
+        self._backend.wrote(keys)
+        self._backend.metrics.batch_operations.observe(len(keys))
         return cache_pb2.BatchResponse(
             header=self._backend.header(revision),
             id=request.id,
@@ -119,7 +118,7 @@ class Batches:
         results = await self._backend.execute(Command(ops, None, request.atomic, *identity), deadline)
         assert type(results) is tuple
         convert.check_carried(results, "operations")
-        self._backend.metrics.keys_written += len(ops) - len(keys)
+        self._backend.count(ops, results)
         machine = self._backend.machine
         clock_ms = machine.clock_ms
         revision = convert.newest_revision(results) or machine.revision

@@ -4,12 +4,11 @@ from replcache import constants
 from replcache.errors import InvalidRequest
 from replcache.pb.v1 import cache_pb2, common_pb2
 from replcache.server import convert, validate
-from replcache.server.backend import Backend
+from replcache.server.backend import Backend, KeyWrite
 from replcache.server.batches import Batches, check_reply
 from replcache.server.deadlines import Deadline
 from replcache.server.interceptors import Method
 from replcache.server.reads import DEFAULT_PLAN, Fetched, Reader, read_plan
-from replcache.statemachine.commands import Op
 from replcache.statemachine.entries import Entry
 from replcache.statemachine.results import (
     DeleteResult,
@@ -132,9 +131,9 @@ class CacheService:
     async def batch(self, request: cache_pb2.BatchRequest, deadline: Deadline) -> cache_pb2.BatchResponse:
         return await self._batches.execute(request, request.ByteSize(), deadline)
 
-    async def _write(self, op: Op, request: convert.Writing, deadline: Deadline) -> OpResult:
+    async def _write(self, op: KeyWrite, request: convert.Writing, deadline: Deadline) -> OpResult:
         result = await self._backend.execute_one(convert.command(op, request), deadline)
-        self._backend.metrics.keys_written += 1
+        self._backend.wrote((op.key,))
         return result
 
     def _previous(self, key: bytes, previous: Entry | None) -> cache_pb2.Entry | None:

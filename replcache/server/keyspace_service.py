@@ -133,8 +133,26 @@ class KeyspaceService:
         self, request: keyspace_pb2.StatisticsRequest, _: Deadline
     ) -> keyspace_pb2.StatisticsResponse:
         """This node's own figures since it started; never waits."""
-        validate.at_most(request.hot_keys, constants.HOT_KEYS_MAX, "hot_keys")
-        return keyspace_pb2.StatisticsResponse(header=self._backend.header(self._backend.machine.revision))
+        number = validate.at_most(request.hot_keys, constants.HOT_KEYS_MAX, "hot_keys")
+        number = number or constants.HOT_KEYS_DEFAULT
+        activity = self._backend.activity
+        response = keyspace_pb2.StatisticsResponse(
+            header=self._backend.header(self._backend.machine.revision)
+        )
+        for key, count, error in activity.most_read(number):
+            response.most_read.add(key=key, count=count, error=error)
+        for key, count, error in activity.most_written(number):
+            response.most_written.add(key=key, count=count, error=error)
+        for name, counts in sorted(activity.counts.items()):
+            response.namespaces.add(
+                name=name,
+                hits=counts.hits,
+                misses=counts.misses,
+                writes=counts.writes,
+                expired=counts.expired,
+                evicted=counts.evicted,
+            )
+        return response
 
     async def _change(self, op: Op, request: convert.Writing, deadline: Deadline) -> ChangeResult:
         result = await self._backend.execute_one(convert.command(op, request), deadline)

@@ -34,6 +34,7 @@ from replcache.server import (
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.batches import Batches
+from replcache.server.eviction import Evictor
 from replcache.server.gateway_calls import Registry
 from replcache.server.gateway_port import GatewayPort
 from replcache.server.grpc_port import grpc_options, listen, tls_files
@@ -162,6 +163,9 @@ class Server:
         backend = Backend(self._port, self._clock, self.metrics, self._config.proposals_in_flight)
         accesses = Accesses(backend)
         accesses.start(self._supervisor)
+        backend.activity.start(self._supervisor)
+        Evictor(backend, backend.activity, self._rng).start(self._supervisor)
+        self.metrics.observe_activity(backend.activity.counts)
         reader = Reader(backend, accesses)
         batches = Batches(backend, reader)
         boundary = self._boundary

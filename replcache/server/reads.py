@@ -120,6 +120,7 @@ class Reader:
         metrics = self._backend.metrics
         metrics.misses += missing
         metrics.hits += len(keys) - missing
+        self._backend.activity.read(keys, fetched.entries, missing)
         return fetched
 
     def _has_counted(self, keys: list[bytes], entries: list[Entry | None]) -> bool:

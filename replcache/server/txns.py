@@ -10,7 +10,7 @@ from replcache.server.backend import Backend
 from replcache.server.batches import sliced
 from replcache.server.deadlines import Deadline
 from replcache.server.interceptors import Method
-from replcache.statemachine.commands import Compare, Get, Op, Txn
+from replcache.statemachine.commands import Compare, Op, Txn
 from replcache.statemachine.results import TxnResult
 
 
@@ -30,7 +30,7 @@ class Txns:
         assert type(result) is TxnResult
         ops = op.then_ops if result.succeeded else op.else_ops
         convert.check_carried(result.results, "the transaction")
-        self._backend.metrics.keys_written += sum(1 for one in ops if type(one) is not Get)
+        self._backend.count(ops, result.results)
         clock_ms = self._backend.machine.clock_ms
         return cache_pb2.TxnResponse(
             header=self._backend.header(result.revision),

@@ -139,6 +139,14 @@ class NamespaceTable:
             return self.by_prefix[self._prefixes[place - 1]]
         return None
 
+    def is_free(self, first: bytes, last: bytes) -> bool:
+        """Whether no key from `first` to `last` is in a namespace with a prefix; `first` is in none."""
+        return bisect_right(self._prefixes, first) == bisect_right(self._prefixes, last)
+
+    def evicting(self) -> list[Namespace]:
+        """Those whose policy is to evict."""
+        return [one for one in self.by_name.values() if one.policy is not Policy.NONE and one.max_bytes]
+
     # --- counting ---
 
     def charge(self, key: bytes, byte_change: int, key_change: int) -> None:

@@ -5,12 +5,15 @@ are plain functions.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from replcache import AsyncClient, Client
+from tests.helpers.fake_raft import FakeRaft
 from tests.helpers.fake_server import FakeCluster
+from tests.helpers.serving import Serving, serving
 
 TIMEOUT_S = 30.0
 
@@ -72,6 +75,33 @@ class ClusterThread:
         self.thread.close()
 
 
+class ServerThread:
+    """A real server on a loop of its own, over the real state machine but without a cluster or a disk."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.thread = LoopThread("server")
+        self._stack = contextlib.AsyncExitStack()
+        self.raft: FakeRaft = self.thread.call(FakeRaft)
+        self.one: Serving = self.thread.run(self._stack.enter_async_context(serving(self.raft, **settings)))
+
+    @property
+    def url(self) -> str:
+        return self.one.server.grpc_address
+
+    def advance(self, seconds: float) -> None:
+        """Moves the cluster's clock."""
+        self.thread.call(self.raft.advance_ms, int(seconds * 1000))
+
+    def keys(self, prefix: bytes = b"") -> list[bytes]:
+        """What the state machine holds, parts of large values included."""
+        rows, _ = self.thread.call(self.raft.machine.scan, prefix, b"", 100_000)
+        return [key for key, _ in rows]
+
+    def close(self) -> None:
+        self.thread.run(self._stack.aclose())
+        self.thread.close()
+
+
 class LockDriver(Protocol):
     def acquire(self) -> int: ...
 
@@ -93,15 +123,17 @@ class LockDriver(Protocol):
 
 
 class _BlockingLock:
+    """A lock, a term or a lease of the blocking client."""
+
     def __init__(self, lock: Any) -> None:
-        self._lock = lock
+        self.under = lock
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._lock, name)
+        return getattr(self.under, name)
 
     @property
     def is_lost(self) -> bool:
-        return bool(self._lock.lost.is_set())
+        return bool(self.under.lost.is_set())
 
 
 class _AsyncLock(_BlockingLock):
@@ -109,13 +141,11 @@ class _AsyncLock(_BlockingLock):
         super().__init__(lock)
         self._thread = thread
 
-    def acquire(self) -> int:
-        token: int = self._thread.run(self._lock.acquire())
-        return token
-
-    def release(self) -> bool:
-        released: bool = self._thread.run(self._lock.release())
-        return released
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.under, name)
+        if not asyncio.iscoroutinefunction(method):
+            return method
+        return lambda *args, **options: self._thread.run(method(*args, **options))
 
 
 class BlockingDriver:
@@ -132,6 +162,15 @@ class BlockingDriver:
     def scan_all(self, *args: Any, **options: Any) -> list[Any]:
         return list(self.client.scan(*args, **options))
 
+    def find_all(self, *args: Any, **options: Any) -> list[Any]:
+        return list(self.client.find(*args, **options))
+
+    def run_txn(self, fill: Callable[[Any], None], **options: Any) -> Any:
+        """Fills a transaction inside its context and returns it."""
+        with self.client.txn(**options) as txn:
+            fill(txn)
+        return txn
+
     def run_batch(self, fill: Callable[[Any], None], **options: Any) -> Any:
         """Fills a batch inside its context and returns it."""
         with self.client.batch(**options) as batch:
@@ -139,7 +178,12 @@ class BlockingDriver:
         return batch
 
     def lock(self, name: str, **options: Any) -> LockDriver:
-        return _BlockingLock(self.client.lock(name, **options))
+        driven: LockDriver = self.driven(self.client.lock(name, **options))
+        return driven
+
+    def driven(self, held: Any) -> Any:
+        """A lock, a term, a lease or an election, with blocking methods."""
+        return _BlockingLock(held)
 
     def close(self) -> None:
         self.client.close()
@@ -172,6 +216,21 @@ class AsyncDriver:
         found: list[Any] = self.thread.run(collect())
         return found
 
+    def find_all(self, *args: Any, **options: Any) -> list[Any]:
+        async def collect() -> list[Any]:
+            return [entry async for entry in self.client.find(*args, **options)]
+
+        found: list[Any] = self.thread.run(collect())
+        return found
+
+    def run_txn(self, fill: Callable[[Any], None], **options: Any) -> Any:
+        async def run() -> Any:
+            async with self.client.txn(**options) as txn:
+                fill(txn)
+            return txn
+
+        return self.thread.run(run())
+
     def run_batch(self, fill: Callable[[Any], None], **options: Any) -> Any:
         async def run() -> Any:
             async with self.client.batch(**options) as batch:
@@ -181,7 +240,11 @@ class AsyncDriver:
         return self.thread.run(run())
 
     def lock(self, name: str, **options: Any) -> LockDriver:
-        return _AsyncLock(self.client.lock(name, **options), self.thread)
+        driven: LockDriver = self.driven(self.client.lock(name, **options))
+        return driven
+
+    def driven(self, held: Any) -> Any:
+        return _AsyncLock(held, self.thread)
 
     def close(self) -> None:
         if not self._is_closed:

@@ -18,7 +18,15 @@ from replcache.errors import (
     ReplcacheError,
     StalenessUnavailable,
 )
-from replcache.raft.port import Answerer, AppliedListener, Member, NodeStatus, PeerStatus, Role
+from replcache.raft.port import (
+    Answerer,
+    AppliedListener,
+    HintListener,
+    Member,
+    NodeStatus,
+    PeerStatus,
+    Role,
+)
 from replcache.statemachine import codec
 from replcache.statemachine.commands import Command, Group
 from replcache.statemachine.machine import StateMachine
@@ -69,6 +77,9 @@ class FakeRaft:
         self._started = self.clock.now()
         self._sequence = 0
         self._listeners: list[AppliedListener] = []
+        self.hint_listener: HintListener | None = None
+        # What was sent to a leader that is another node.
+        self.hints: list[bytes] = []
         self._changed = asyncio.Event()
 
     # --- what tests do to it ---
@@ -155,6 +166,15 @@ class FakeRaft:
 
     def remove_applied_listener(self, listener: AppliedListener) -> None:
         self._listeners.remove(listener)
+
+    def hint_leader(self, data: bytes) -> bool:
+        if not self.leader or self.leader == self.name:
+            return False
+        self.hints.append(data)
+        return True
+
+    def set_hint_listener(self, listener: HintListener | None) -> None:
+        self.hint_listener = listener
 
     def answer(self, question: str, answerer: Answerer) -> None:
         self.answerers[question] = answerer

@@ -20,7 +20,8 @@ LIBRARY_HOMES = {
     ),
     "typer": ("replcache/cli/", "replcache/verify/", "tests/"),
     # The scripts against the plain library speak its language, pickle included.
-    "pickle": ("tests/simulation/plain_",),
+    # Values are pickled only by clients that ask for it.
+    "pickle": ("tests/simulation/plain_", "replcache/client/pickled.py"),
     "marshal": (),
     "shelve": (),
 }

@@ -220,7 +220,7 @@ class ReadIndexReply(_message.Message):
     def __init__(self, id: _Optional[int] = ..., boot: _Optional[int] = ..., refused: bool = ..., index: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("hello", "pre_vote", "pre_vote_reply", "request_vote", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "snapshot_chunk", "snapshot_reply", "timeout_now", "forward", "forward_refused", "read_index_request", "read_index_reply", "admin_request", "admin_reply")
+    __slots__ = ("hello", "pre_vote", "pre_vote_reply", "request_vote", "vote_reply", "append", "append_reply", "heartbeat", "heartbeat_reply", "snapshot_chunk", "snapshot_reply", "timeout_now", "forward", "forward_refused", "read_index_request", "read_index_reply", "admin_request", "admin_reply", "hint")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PRE_VOTE_FIELD_NUMBER: _ClassVar[int]
     PRE_VOTE_REPLY_FIELD_NUMBER: _ClassVar[int]
@@ -239,6 +239,7 @@ class Frame(_message.Message):
     READ_INDEX_REPLY_FIELD_NUMBER: _ClassVar[int]
     ADMIN_REQUEST_FIELD_NUMBER: _ClassVar[int]
     ADMIN_REPLY_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     pre_vote: PreVote
     pre_vote_reply: PreVoteReply
@@ -257,7 +258,22 @@ class Frame(_message.Message):
     read_index_reply: ReadIndexReply
     admin_request: AdminRequest
     admin_reply: AdminReply
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pre_vote: _Optional[_Union[PreVote, _Mapping]] = ..., pre_vote_reply: _Optional[_Union[PreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., vote_reply: _Optional[_Union[VoteReply, _Mapping]] = ..., append: _Optional[_Union[Append, _Mapping]] = ..., append_reply: _Optional[_Union[AppendReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., snapshot_reply: _Optional[_Union[SnapshotReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., admin_request: _Optional[_Union[AdminRequest, _Mapping]] = ..., admin_reply: _Optional[_Union[AdminReply, _Mapping]] = ...) -> None: ...
+    hint: Hint
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pre_vote: _Optional[_Union[PreVote, _Mapping]] = ..., pre_vote_reply: _Optional[_Union[PreVoteReply, _Mapping]] = ..., request_vote: _Optional[_Union[RequestVote, _Mapping]] = ..., vote_reply: _Optional[_Union[VoteReply, _Mapping]] = ..., append: _Optional[_Union[Append, _Mapping]] = ..., append_reply: _Optional[_Union[AppendReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., snapshot_reply: _Optional[_Union[SnapshotReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., read_index_request: _Optional[_Union[ReadIndexRequest, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., admin_request: _Optional[_Union[AdminRequest, _Mapping]] = ..., admin_reply: _Optional[_Union[AdminReply, _Mapping]] = ..., hint: _Optional[_Union[Hint, _Mapping]] = ...) -> None: ...
+
+class Hint(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class AccessDigest(_message.Message):
+    __slots__ = ("keys", "counts")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AdminRequest(_message.Message):
     __slots__ = ("id", "boot", "action", "member", "payload")

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.client_driver import DRIVERS, ClusterThread, Driver
+from replcache import Client
+from tests.helpers.client_driver import DRIVERS, ClusterThread, Driver, ServerThread
 
 ClientMaker = Callable[..., Driver]
 
@@ -35,3 +36,30 @@ def make_client(request: pytest.FixtureRequest, cluster: ClusterThread) -> Itera
 @pytest.fixture
 def client(make_client: ClientMaker) -> Driver:
     return make_client()
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[ServerThread]:
+    thread = ServerThread()
+    yield thread
+    thread.close()
+
+
+@pytest.fixture
+def server(shared_server: ServerThread) -> Iterator[ServerThread]:
+    """A real server, empty."""
+    yield shared_server
+    with Client(shared_server.url) as cleaner:
+        for guard in cleaner.guards():
+            cleaner.unguard(guard.prefix)
+        for namespace in cleaner.namespaces():
+            cleaner.remove_namespace(namespace.name)
+        cleaner.delete_range(b"\x00")
+
+
+@pytest.fixture(params=["async", "blocking"])
+def served(request: pytest.FixtureRequest, server: ServerThread) -> Iterator[Driver]:
+    """A client of the real server in one colour. Values above 200 bytes are stored in parts of 100."""
+    driver = DRIVERS[request.param](server.url, part_bytes=100)
+    yield driver
+    driver.close()

@@ -13,15 +13,18 @@ import pytest
 
 from replcache import AsyncClient, Client, errors
 from replcache.client.batch import AsyncBatch, Batch
-from replcache.client.blocking import Lock
-from replcache.client.lock import AsyncLock
+from replcache.client.election import AsyncElection, AsyncTerm
+from replcache.client.holds import Election, Lease, Lock, RWLock, Term
+from replcache.client.lease import AsyncLease
+from replcache.client.lock import AsyncLock, AsyncRWLock
 from replcache.client.near import AsyncNear
 from replcache.client.near_calls import Near
+from replcache.client.txn import AsyncTxn, Txn
 from tests.helpers.client_driver import ClusterThread, Driver
 from tests.helpers.wait import wait_until
 
 # What the blocking classes use of the others.
-INTERNAL = {"on_lost", "hit", "fetch", "name_of"}
+INTERNAL = {"on_lost", "hit", "fetch", "name_of", "acquire_s", "ready"}
 
 
 def public(cls: type) -> dict[str, inspect.Signature | None]:
@@ -37,7 +40,17 @@ def public(cls: type) -> dict[str, inspect.Signature | None]:
 
 @pytest.mark.parametrize(
     ("blocking", "asynchronous"),
-    [(Client, AsyncClient), (Lock, AsyncLock), (Batch, AsyncBatch), (Near, AsyncNear)],
+    [
+        (Client, AsyncClient),
+        (Lock, AsyncLock),
+        (RWLock, AsyncRWLock),
+        (Lease, AsyncLease),
+        (Election, AsyncElection),
+        (Term, AsyncTerm),
+        (Batch, AsyncBatch),
+        (Txn, AsyncTxn),
+        (Near, AsyncNear),
+    ],
 )
 def test_both_colours_have_the_same_methods_with_the_same_arguments(
     blocking: type, asynchronous: type
@@ -49,13 +62,19 @@ def test_both_colours_have_the_same_methods_with_the_same_arguments(
         if signature is None or other is None:
             assert signature is other
             continue
+        if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+            # Hands everything on to the other one.
+            continue
         assert {p.name: (p.kind, p.default) for p in signature.parameters.values()} == {
             p.name: (p.kind, p.default) for p in other.parameters.values()
         }, name
 
 
 def test_every_call_of_the_async_client_waits_or_is_plain() -> None:
-    plain = {"batch", "lock", "near", "stats", "scan", "watch"}
+    plain = {
+        "batch", "cached", "election", "find", "lease", "lock", "near", "rwlock", "scan", "semaphore",
+        "stats", "through", "txn", "watch",
+    }  # fmt: skip
     for name, signature in public(AsyncClient).items():
         if signature is not None:
             is_coroutine = inspect.iscoroutinefunction(getattr(AsyncClient, name))

@@ -152,6 +152,7 @@ def test_update_fn_wins_against_others(client: Driver, cluster: ClusterThread) -
     def interfere() -> None:
         stored = cluster.state.entries[b"key"]
         stored.value, stored.version = b"10", stored.version + 1
+        stored.mod_revision += 1
 
     assert client.update("key", fn=change).value == 11
     assert seen == [1, 10]
@@ -370,9 +371,10 @@ def test_staleness_that_cannot_be_honoured_is_an_error(client: Driver, cluster: 
         (lambda c: c.get(""), "key"),
         (lambda c: c.get("k" * 1025), "key"),
         (lambda c: c.get(7), "key"),
-        (lambda c: c.set("k", b"x" * (2**20 + 1)), "value"),
+        (lambda c: c.update("k", b"x" * (2**20 + 1)), "value"),
+        (lambda c: c.set("k", b"x" * (2**20 + 1), max_reads=1), "max_reads"),
         (lambda c: c.set("k", object()), "value"),
-        (lambda c: c.set("k", {1: 2}), "value"),
+        (lambda c: c.set("k", {1: {2}}), "value"),
         (lambda c: c.set("k", float("nan")), "value"),
         (lambda c: c.set("k", 1, ttl=0), "ttl"),
         (lambda c: c.set("k", 1, ttl="soon"), "ttl"),
@@ -391,6 +393,21 @@ def test_staleness_that_cannot_be_honoured_is_an_error(client: Driver, cluster: 
         (lambda c: c.lock("l", ttl="1ms"), "ttl"),
         (lambda c: c.lock("l", permits=0), "permits"),
         (lambda c: c.scan_all("k", page_size=-1), "page_size"),
+        (lambda c: c.invalidate_tags(), "tags"),
+        (lambda c: c.find_all([]), "tags"),
+        (lambda c: c.find_all("tag"), "tags"),
+        (lambda c: c.delete_prefix(""), "prefix"),
+        (lambda c: c.delete_range("b", "a"), "end"),
+        (lambda c: c.guard("", by="l"), "prefix"),
+        (lambda c: c.guard("p", by=""), "by"),
+        (lambda c: c.set_namespace("", "p"), "name"),
+        (lambda c: c.set_namespace("n", "p", policy="fifo"), "policy"),
+        (lambda c: c.statistics(hot_keys=0), "hot_keys"),
+        (lambda c: c.lease("10ms"), "ttl"),
+        (lambda c: c.revoke_lease(0), "lease_id"),
+        (lambda c: c.set("k", 1, lease=0), "lease"),
+        (lambda c: c.election(""), "name"),
+        (lambda c: c.election("e").campaign("x" * 257), "value"),
     ],
 )
 def test_mistakes_are_refused_before_anything_is_sent(

@@ -1,6 +1,7 @@
 """Locks of both clients: waiting, renewal, losing, fencing, giving back."""
 
 import asyncio
+import random
 import threading
 from typing import Any
 
@@ -242,3 +243,14 @@ async def test_close_while_waiting_for_a_lock_ends_the_wait() -> None:
             with pytest.raises(errors.OutcomeUnknown):
                 await waiting
             assert not waiting.cancelled()
+
+
+def test_clients_with_the_same_random_numbers_are_still_two(cluster: ClusterThread) -> None:
+    """As after os.fork() of a process that had made its client, but not yet used it."""
+    with (
+        Client(cluster.url, rng=random.Random(1)) as first,
+        Client(cluster.url, rng=random.Random(1)) as second,
+        first.lock("l"),
+    ):
+        with pytest.raises(errors.LockTimeout):
+            second.lock("l", wait=None).acquire()

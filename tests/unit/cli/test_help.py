@@ -8,6 +8,8 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
+    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "verify", "bench"),
+    *("prewarm", "reconcile"),
     *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "auth", "verify", "bench"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]

@@ -69,7 +69,7 @@ def test_stored_form(value: object, data: bytes, content_type: str) -> None:
 )
 def test_what_cannot_be_stored_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequest):
-        AutoCodec().encode(value)
+        AutoCodec("json").encode(value)
 
 
 def test_deep_nesting_is_refused_not_a_crash() -> None:
@@ -116,4 +116,46 @@ def test_msgpack_holds_bytes_and_keeps_numbers_incrementable() -> None:
 
 def test_unknown_codec_is_refused() -> None:
     with pytest.raises(InvalidRequest):
-        AutoCodec("pickle")
+        AutoCodec("yaml")
+
+
+def test_auto_takes_msgpack_for_what_json_cannot_hold() -> None:
+    pytest.importorskip("msgpack")
+    for value in ({1: 2}, {"a": b"x"}, [b"x", {None: 1}]):
+        data, content_type = AutoCodec().encode(value)
+        assert content_type == "application/msgpack"
+        assert AutoCodec("json").decode(data, content_type) == value
+    for value in ([float("nan")], {"s": {1, 2}}, object()):
+        with pytest.raises(InvalidRequest):
+            AutoCodec().encode(value)
+
+
+def test_auto_without_msgpack_names_what_json_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InvalidRequest, match="bytes"):
+        AutoCodec().encode({"a": b"x"})
+
+
+def test_pickle_only_when_asked_for() -> None:
+    value = {"set": {1, 2}, "complex": 1j}
+    data, content_type = AutoCodec("pickle").encode(value)
+    assert content_type == "application/x-python-pickle"
+    assert AutoCodec("pickle").decode(data, content_type) == value
+    for name in ("auto", "json", "msgpack"):
+        with pytest.raises(InvalidRequest):
+            AutoCodec(name).encode(value)
+        with pytest.raises(WrongType, match="codec="):
+            AutoCodec(name).decode(data, content_type)
+    # What everybody can read stays readable, and countable, by everybody.
+    assert AutoCodec("pickle").encode(b"x") == (b"x", "")
+    assert AutoCodec("pickle").encode("x") == (b"x", "text/plain")
+    assert AutoCodec("pickle").encode(5) == (b"5", "application/json")
+
+
+def test_what_is_no_pickle_is_a_wrong_type() -> None:
+    with pytest.raises(WrongType):
+        AutoCodec("pickle").decode(b"junk", "application/x-python-pickle")
+    with pytest.raises(InvalidRequest):
+        AutoCodec("pickle").encode(lambda: None)

@@ -48,9 +48,18 @@ def test_what_another_node_may_answer_is_sent_again(
     ids=lambda error: error.reason,
 )
 def test_answer_of_the_state_machine_is_final(error: errors.ReplcacheError, maybe_executed: bool) -> None:
-    decision = decide(error, is_write=True, maybe_executed=maybe_executed, can_split=True)
+    decision = decide(error, is_write=True, maybe_executed=maybe_executed, can_split=False)
     assert decision.action is Action.FAIL
     assert decision.error is error
+
+
+@pytest.mark.parametrize("maybe_executed", [False, True])
+@pytest.mark.parametrize("error", [errors.FenceRejected(), errors.QuotaExceeded()], ids=lambda e: e.reason)
+def test_a_message_refused_for_one_of_its_callers_is_taken_apart(
+    error: errors.ReplcacheError, maybe_executed: bool
+) -> None:
+    decision = decide(error, is_write=True, maybe_executed=maybe_executed, can_split=True)
+    assert decision.action is Action.SPLIT
 
 
 def test_lost_session_is_replaced_only_when_nothing_can_have_been_executed() -> None:

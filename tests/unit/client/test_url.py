@@ -78,7 +78,7 @@ def test_tls() -> None:
         ("replcache://a:1/?tls=false&ca=x", "tls"),
         ("replcaches://a:1/?cert=x", "cert"),
         ("replcache://a:1/?session_ttl=1ms", "session_ttl"),
-        ("replcache://a:1/?codec=pickle", "codec"),
+        ("replcache://a:1/?codec=yaml", "codec"),
         ("replcache://a:1/?max_staleness=0", "max_staleness"),
     ],
 )
