@@ -1,12 +1,11 @@
 """What tokens and rights cost on the server: CPU time of a message, with authentication off and on.
 
-The node's own handlers are called without gRPC's part and over a Raft port that does nothing but apply, so the
-share that is shown is larger than that of a real node. Turn by turn, so that all see the same machine.
+The node's own handlers are called without gRPC's part and over a Raft port that does nothing but apply, so
+the share that is shown is larger than that of a real node. Turn by turn, so that all see the same machine.
 Run: python -m benchmarks.security [--rounds 7]
 """
 
 import argparse
-import asyncio
 import logging
 import random
 import statistics
