@@ -180,6 +180,12 @@ class ServerConfig(BaseModel):
     log_kept_entries: int = Field(
         constants.LOG_KEPT_ENTRIES, ge=0, description="Entries kept behind a snapshot for slow followers."
     )
+    state_check_s: float = Field(
+        3600.0,
+        ge=0,
+        description="How often the leader compares the replicas' states (replcache_state_divergences_total);"
+        " 0: never. It reads everything, in a thread.",
+    )
     # -- timing, in seconds; validated together
     heartbeat_s: float = Field(
         constants.HEARTBEAT_INTERVAL_S, ge=0.01, le=10, description="Leader's heartbeats."

@@ -1,7 +1,7 @@
 """Writes what follows from other files (`make generate`).
 
-docs/configuration.md and deploy/replcache.toml from the settings model, docs/planted_bugs.md from the last
-hunt for planted bugs; into docs/clients.md the programs that it shows.
+docs/configuration.md, docs/tuning.md and deploy/replcache.toml from the settings model, docs/planted_bugs.md
+from the last hunt for planted bugs; into docs/clients.md the programs that it shows.
 
 With --check nothing is written; exit 1 when one of them is not what would be written.
 """
@@ -10,10 +10,13 @@ import argparse
 import json
 import re
 import sys
+import tomllib
+import typing
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from replcache import constants
 from replcache.config import ENV_PREFIX, ServerConfig, sample_toml, toml_value
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +40,46 @@ def configuration_page() -> str:
         flag = f"--{name.replace('_', '-')}"
         rows.append(f"| `{name}` | `{default}` | `{ENV_PREFIX}{name.upper()}` | `{flag}` | {meaning} |")
     return HEAD + "\n".join(rows) + "\n"
+
+
+TUNING = ROOT / "scripts" / "tuning.toml"
+# Bounds that only keep numbers finite.
+NO_BOUND = 1_000_000_000
+
+
+def bounds_of(name: str) -> str:
+    """`0.05 to 60`, as the settings model has it."""
+    found = {}
+    for part in ServerConfig.model_fields[name].metadata:
+        for side in ("ge", "le"):
+            if getattr(part, side, None) is not None and getattr(part, side) < NO_BOUND:
+                found[side] = f"{getattr(part, side):,}"
+    if not found:
+        choices = typing.get_args(ServerConfig.model_fields[name].annotation)
+        return ", ".join(f"`{choice}`" for choice in choices if isinstance(choice, str))
+    return f"{found['ge']} to {found['le']}" if len(found) == 2 else f"from {found.get('ge', '?')}"
+
+
+def tuning_page() -> str:
+    texts = tomllib.loads(TUNING.read_text(encoding="utf-8"))
+    unknown = sorted(set(texts["advice"]) - set(ServerConfig.model_fields))
+    assert not unknown, f"{TUNING} advises on settings that do not exist: {unknown}"
+    rows = []
+    for name, field in ServerConfig.model_fields.items():
+        if advice := texts["advice"].get(name):
+            unit, effect, when = advice.get("unit", ""), advice["effect"], advice["when"]
+            default = toml_value(field.default)
+            rows.append(f"| `{name}` | {unit} | `{default}` | {bounds_of(name)} | {effect} | {when} |")
+    tail = texts["tail"].format(
+        key=f"{constants.KEY_BYTES_MAX:,}",
+        value=f"{constants.VALUE_BYTES_MAX:,}",
+        operations=f"{constants.BATCH_OPERATIONS_MAX:,}",
+        batch=f"{constants.BATCH_BYTES_MAX:,}",
+        message=f"{constants.MESSAGE_BYTES_MAX:,}",
+        waiters=f"{constants.LOCK_WAITERS_MAX:,}",
+        page=f"{constants.SCAN_PAGE_ENTRIES_MAX:,}",
+    )
+    return texts["head"] + "\n".join(rows) + "\n\n" + tail
 
 
 # Random schedules that the hunt gives each bug (SEEDS_MAX of tests/simulation/mutants.py).
@@ -94,6 +137,7 @@ def page_with_files(page: Path) -> str:
 def generated() -> Mapping[Path, str]:
     return {
         ROOT / "docs" / "configuration.md": configuration_page(),
+        ROOT / "docs" / "tuning.md": tuning_page(),
         ROOT / "deploy" / "replcache.toml": sample_toml(),
         ROOT / "docs" / "planted_bugs.md": planted_bugs_page(),
         ROOT / "docs" / "clients.md": page_with_files(ROOT / "docs" / "clients.md"),

@@ -111,6 +111,16 @@ def set_entry(
     if_present: Annotated[bool, typer.Option("--if-present", help="Only if the key exists.")] = False,
     if_version: IfVersionOption = None,
     fence: FenceOption = None,
+    idle: Annotated[
+        Any, duration_option("--idle", help="It expires when nobody reads it for so long.")
+    ] = None,
+    max_reads: Annotated[int, typer.Option("--max-reads", min=0, help="It goes after so many reads.")] = 0,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="A name to find and invalidate it by; may be repeated.")
+    ] = None,
+    lease: Annotated[
+        int | None, typer.Option("--lease", min=1, metavar="ID", help="It goes when this lease ends.")
+    ] = None,
 ) -> None:
     """Create or replace an entry. Exit 1 when a condition does not hold."""
     raw = _value(value, file, content_type)
@@ -119,10 +129,14 @@ def set_entry(
             key,
             raw,
             ttl=ttl,
+            idle=idle,
+            max_reads=max_reads,
+            tags=tags or (),
+            lease=lease,
             nx=if_absent,
             xx=if_present,
             if_version=if_version,
-            fence=_fence(fence),
+            fence=fence_of(fence),
         )
     _print_version(connection, result.version, result.revision)
 
@@ -143,7 +157,7 @@ def update(
     """Change an existing entry in one step. Exit 1 when there is no such key."""
     if append + merge + (add is not None) > 1:
         raise ConfigError("--append, --merge and --add exclude each other")
-    common: dict[str, Any] = {"ttl": ttl, "if_version": if_version, "fence": _fence(fence)}
+    common: dict[str, Any] = {"ttl": ttl, "if_version": if_version, "fence": fence_of(fence)}
     if add is not None:
         if value is not None or file is not None:
             raise ConfigError("--add takes no further value")
@@ -177,7 +191,7 @@ def incr(
     """Add to a number, creating it when the key is missing, and print the result."""
     with connection.client() as client:
         value = client.incr(
-            key, delta, initial=initial, ttl=ttl, minimum=minimum, maximum=maximum, fence=_fence(fence)
+            key, delta, initial=initial, ttl=ttl, minimum=minimum, maximum=maximum, fence=fence_of(fence)
         )
     print_json({"key": key, "value": value}) if connection.as_json else typer.echo(str(value))
 
@@ -190,7 +204,7 @@ def delete(
 ) -> None:
     """Delete entries. Exit 1 when one of them was not there."""
     with connection.client() as client:
-        results = [client.delete(key, if_version=if_version, fence=_fence(fence)) for key in keys]
+        results = [client.delete(key, if_version=if_version, fence=fence_of(fence)) for key in keys]
     if connection.as_json:
         print_json([{"key": k, "deleted": r.deleted} for k, r in zip(keys, results, strict=True)])
     for key, result in zip(keys, results, strict=True):
@@ -208,7 +222,7 @@ def touch(
 ) -> None:
     """Give an entry a new ttl, or none without --ttl. Exit 1 when there is no such key."""
     with connection.client() as client:
-        result = client.touch(key, ttl=ttl, fence=_fence(fence))
+        result = client.touch(key, ttl=ttl, fence=fence_of(fence))
     _print_version(connection, result.version, result.revision)
 
 
@@ -229,6 +243,13 @@ def scan(
                 is_cut = True
                 break
             found.append(entry)
+    print_entries(connection, found, keys_only, is_cut, limit)
+
+
+def print_entries(
+    connection: Connection, found: "list[Entry]", keys_only: bool, is_cut: bool, limit: int
+) -> None:
+    """What scan and find print."""
     if connection.as_json:
         print_json({"entries": [entry_fields(entry, keys_only) for entry in found], "more": is_cut})
     elif keys_only:
@@ -257,6 +278,10 @@ def entry_fields(entry: "Entry", keys_only: bool = False) -> dict[str, Any]:
                 "create_revision": entry.create_revision or None,
                 "mod_revision": entry.mod_revision,
                 "expires_in_s": entry.expires_in_s,
+                "idle_ttl_s": entry.idle_ttl_s,
+                "reads_left": entry.reads_left or None,
+                "tags": list(entry.tags) or None,
+                "lease_id": entry.lease_id or None,
             }
         ),
         "served": without_none(
@@ -297,7 +322,7 @@ def _value(value: str | None, file: Path | None, content_type: str | None) -> Ra
     return RawValue(value.encode("utf-8", "surrogateescape"), content_type or "text/plain")
 
 
-def _fence(text: str | None) -> tuple[str, int] | None:
+def fence_of(text: str | None) -> tuple[str, int] | None:
     if text is None:
         return None
     name, separator, token = text.rpartition(":")

@@ -56,7 +56,7 @@ def lock(
     with connection.client() as client:
         held = client.lock(name, ttl=ttl, wait=wait, note=note)
         with held:
-            code = _run_while_held(held, name, command, grace)
+            code = run_while_held(held, name, command, grace)
     raise typer.Exit(code)
 
 
@@ -87,7 +87,7 @@ def locks(
     print_table(["lock", "state", "token", "owner", "expires in", "note"], rows)
 
 
-def _run_while_held(held: Any, name: str, command: list[str], grace_s: float) -> int:
+def run_while_held(held: Any, name: str, command: list[str], grace_s: float) -> int:
     """Runs the command and watches the lock; the exit code for the shell."""
     environment = {**os.environ, TOKEN_VARIABLE: str(held.token), NAME_VARIABLE: name}
     try:

@@ -11,9 +11,16 @@ from replcache.cli import (
     cluster_command,
     data_commands,
     database_commands,
+    election_commands,
+    hash_command,
+    keyspace_commands,
+    lease_commands,
     lock_commands,
+    many_commands,
     node_commands,
     server_commands,
+    snapshot_commands,
+    top_command,
     watch_command,
 )
 from replcache.cli.connection import default_url
@@ -43,11 +50,18 @@ app = typer.Typer(
 )
 server_commands.register(app)
 data_commands.register(app)
+many_commands.register(app)
 watch_command.register(app)
 lock_commands.register(app)
+lease_commands.register(app)
+election_commands.register(app)
 node_commands.register(app)
+top_command.register(app)
+hash_command.register(app)
+snapshot_commands.register(app)
 cluster_command.register(app)
 database_commands.register(app)
+keyspace_commands.register(app)
 certs_command.register(app)
 auth_commands.register(app)
 bench_command.register(app)

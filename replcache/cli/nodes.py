@@ -59,11 +59,11 @@ def look_at(connection: Connection, endpoint: str, timeout_s: float) -> NodeView
         try:
             reply = stub.Status(cluster_pb2.StatusRequest(), timeout=timeout_s)
         except grpc.RpcError as error:
-            return NodeView(endpoint, problem=_problem(error))
-    return _view(endpoint, reply)
+            return NodeView(endpoint, problem=problem_of(error))
+    return view_of(endpoint, reply)
 
 
-def _problem(error: Any) -> str:
+def problem_of(error: Any) -> str:
     import grpc
 
     if error.code() == grpc.StatusCode.UNAVAILABLE:
@@ -73,7 +73,7 @@ def _problem(error: Any) -> str:
     return str(error.details() or error.code().name.lower())
 
 
-def _view(endpoint: str, reply: Any) -> NodeView:
+def view_of(endpoint: str, reply: Any) -> NodeView:
     header = reply.header
     return NodeView(
         endpoint,

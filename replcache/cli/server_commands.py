@@ -58,7 +58,7 @@ def serve(
     Every setting of `replcache config` is also a flag: --heartbeat-s 0.2
     """
     with reported_errors(as_json=False):
-        loaded = _load(
+        loaded = load_settings(
             config,
             context.args,
             name=name,
@@ -94,7 +94,7 @@ def show_config(
         if sample:
             typer.echo(sample_toml(), nl=False)
             return
-        loaded = _load(
+        loaded = load_settings(
             config,
             context.args,
             name=name,
@@ -133,7 +133,7 @@ def version(as_json: JsonOption = False) -> None:
         typer.echo("\n".join(f"{name} {number}" for name, number in versions.items()))
 
 
-def _load(config: Path | None, more: list[str], **flags: Any) -> "LoadedConfig":
+def load_settings(config: Path | None, more: list[str], **flags: Any) -> "LoadedConfig":
     """Puts file, environment and flags together; raises ConfigError with all problems."""
     from replcache.config import load_config
 

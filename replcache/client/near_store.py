@@ -80,15 +80,22 @@ class NearStore:
         return len(self._rows)
 
     def lookup(self, key: bytes, now: float) -> Row | None:
-        with self._guard:
-            row = self._rows.get(key)
-            if row is None:
-                return None
-            if now >= row.good_until:
-                del self._rows[key]
-                return None
-            self._rows.move_to_end(key)
-            return row
+        # Without the guard: each step is one of the dict's own, and whether a change that comes at the same
+        # moment is before or after the look is not to be told. In between the row may go.
+        rows = self._rows
+        row = rows.get(key)
+        if row is None:
+            return None
+        if now >= row[2]:
+            with self._guard:
+                if rows.get(key) is row:
+                    del rows[key]
+            return None
+        try:
+            rows.move_to_end(key)
+        except KeyError:
+            pass
+        return row
 
     def begin_read(self, key: bytes) -> None:
         """Before a read is sent: from here on changes of the key are remembered for its answer."""

@@ -95,6 +95,8 @@ class Metrics:
         proposals_in_flight: writes that wait for their result.
         lock_waits: Acquire calls under way on this node.
         pipeline_streams: open streams.
+        state_checks, state_divergences: comparisons of the replicas' states, and those that found a
+            difference. state_diverged_nodes: how many differed in the newest one.
     """
 
     def __init__(self) -> None:
@@ -105,6 +107,9 @@ class Metrics:
         self.proposals_in_flight = 0
         self.lock_waits = 0
         self.pipeline_streams = 0
+        self.state_checks = 0
+        self.state_divergences = 0
+        self.state_diverged_nodes = 0
         self.batch_operations = LoopHistogram(BATCH_BUCKETS)
         self.loop_lag_seconds = LoopHistogram(LAG_BUCKETS_S)
         # By (operation, level, outcome), and by (operation, level).
@@ -159,6 +164,15 @@ class Metrics:
         yield counter("keys_written", "Keys in acknowledged writes.", self.keys_written)
         yield gauge("proposals_in_flight", "Writes that wait for their result.", self.proposals_in_flight)
         yield gauge("lock_waits", "Callers that wait for a lock on this node.", self.lock_waits)
+        yield counter(
+            "state_checks", "Comparisons of all replicas' states that this node made.", self.state_checks
+        )
+        yield counter(
+            "state_divergences", "Comparisons that found replicas to differ.", self.state_divergences
+        )
+        yield gauge(
+            "state_diverged_nodes", "Nodes that differed in the newest one.", self.state_diverged_nodes
+        )
         yield gauge("pipeline_streams", "Open Pipeline streams.", self.pipeline_streams)
         for name, text, one in (
             ("batch_operations", "Operations in one batch.", self.batch_operations),

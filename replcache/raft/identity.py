@@ -145,6 +145,18 @@ class Identity:
         self._lock.close()
 
 
+def create_identity(
+    disk: Disk, directory: str, cluster_id: bytes, node_name: str, incarnation: int, bootstrap: bytes
+) -> None:
+    """Writes the identity of a directory that nobody has started from yet; the first start is boot 1.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    assert not disk.exists(f"{directory}/{IDENTITY_FILE}"), directory
+    _store(disk, directory, _Fields(cluster_id, node_name, incarnation, 0, bootstrap))
+
+
 def _take_lock(disk: Disk, directory: str) -> DiskLock:
     try:
         return disk.lock(f"{directory}/{LOCK_FILE}")

@@ -26,6 +26,7 @@ from replcache.errors import (
     StalenessUnavailable,
     StorageError,
 )
+from replcache.raft.backup import begin_backup
 from replcache.raft.disk import Disk, DiskFull, OsDisk
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
@@ -35,7 +36,7 @@ from replcache.raft.node_peers import NodePeers
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
 from replcache.raft.peers import PeerTransport
-from replcache.raft.port import Answerer, AppliedListener, HintListener, Member, NodeStatus
+from replcache.raft.port import Answerer, AppliedListener, Backup, HintListener, Member, NodeStatus
 from replcache.raft.questions import Questions
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
@@ -461,6 +462,11 @@ class RaftNode:
     async def ask(self, question: str, payload: bytes, deadline: float) -> dict[str, bytes]:
         """See port.RaftPort.ask."""
         return {} if self._is_closed else await self.questions.ask(question, payload, deadline)
+
+    def begin_backup(self) -> Backup:
+        """See port.RaftPort.begin_backup."""
+        self._check_open()
+        return begin_backup(self)
 
     async def _administer(self, action: str, member: Member, deadline: float) -> None:
         self._check_open()

@@ -6,7 +6,7 @@ passes tests/contract/test_raft_port.py. All deadlines are absolute readings of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
@@ -70,6 +70,17 @@ class NodeStatus:
 AppliedListener = Callable[[int, Sequence[object]], None]
 # Called on the loop with (peer, data); must only hand over and never raise.
 HintListener = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A file with the state as of the applied index `index`, in pieces that may be made in a thread while the
+    node goes on. close(): when it is not read to its end; until then old rows are kept."""
+
+    index: int
+    pieces: Iterator[bytes]
+    close: Callable[[], None]
+
 
 # A server's answer to a question of another node's server.
 Answerer = Callable[[bytes], Awaitable[bytes]]
@@ -147,4 +158,8 @@ class RaftPort(Protocol):
         Returns:
             Answers by node, of those that knew the question and answered by the deadline; never raises.
         """
+        ...
+
+    def begin_backup(self) -> Backup:
+        """The state as of now, as a file for raft/backup.py. Raises Unavailable: there is none yet."""
         ...

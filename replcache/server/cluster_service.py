@@ -1,18 +1,20 @@
 """The Cluster service: what the cluster is, and how it is administered."""
 
-import asyncio
 import re
 
 import replcache
 from replcache import constants
 from replcache.config import parse_address
 from replcache.errors import InvalidRequest
+from replcache.observability.metrics import LATENCY_BUCKETS_S
 from replcache.pb.v1 import cluster_pb2
 from replcache.raft.port import Member, Role
 from replcache.server import validate
 from replcache.server.backend import Backend
 from replcache.server.deadlines import Deadline
 from replcache.server.interceptors import Method
+from replcache.server.state_hash import StateHasher
+from replcache.server.watch_hub import WatchHub
 
 NAME = "replcache.v1.Cluster"
 
@@ -27,12 +29,12 @@ _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
 
 class ClusterService:
-    def __init__(self, backend: Backend, started_at: float) -> None:
+    def __init__(self, backend: Backend, started_at: float, watches: WatchHub, hasher: StateHasher) -> None:
         """started_at: reading of the backend's clock."""
         self._backend = backend
+        self._watches = watches
         self._started_at = started_at
-        # One at a time: a digest reads everything.
-        self._hashing = asyncio.Lock()
+        self._hasher = hasher
 
     def methods(self) -> list[Method]:
         return [
@@ -71,6 +73,7 @@ class ClusterService:
             locks=statistics.locks,
             sessions=statistics.sessions,
             halted=status.halted,
+            figures=self._figures(),
         )
         response.header.CopyFrom(backend.header_of(status, machine.revision))
         response.uptime.FromNanoseconds(int((backend.clock.now() - self._started_at) * 1e9))
@@ -81,6 +84,24 @@ class ClusterService:
             if peer.since_heard_s is not None:
                 progress.since_heard.FromNanoseconds(int(peer.since_heard_s * 1e9))
         return response
+
+    def _figures(self) -> cluster_pb2.Figures:
+        metrics = self._backend.metrics
+        totals = metrics.totals()
+        return cluster_pb2.Figures(
+            reads=totals.reads,
+            writes=totals.writes,
+            keys_read=metrics.hits + metrics.misses,
+            keys_written=metrics.keys_written,
+            hits=metrics.hits,
+            misses=metrics.misses,
+            unavailable=totals.unavailable,
+            latency_bounds_s=LATENCY_BUCKETS_S,
+            read_latencies=totals.read_buckets,
+            write_latencies=totals.write_buckets,
+            streams=metrics.pipeline_streams,
+            watches=len(self._watches),
+        )
 
     async def members(self, _: cluster_pb2.MembersRequest, __: Deadline) -> cluster_pb2.MembersResponse:
         status = self._backend.status()
@@ -129,14 +150,11 @@ class ClusterService:
             header=self._backend.header(self._backend.machine.revision), leader=leader
         )
 
-    async def hash(self, _: cluster_pb2.HashRequest, deadline: Deadline) -> cluster_pb2.HashResponse:
+    async def hash(self, request: cluster_pb2.HashRequest, deadline: Deadline) -> cluster_pb2.HashResponse:
         """Digest of this node's state; compare those of equal applied_index."""
-        async with self._hashing:
-            machine = self._backend.machine
-            header = self._backend.header(machine.revision)
-            view = machine.begin_snapshot()
-            digest = await asyncio.to_thread(view.digest)
-        return cluster_pb2.HashResponse(header=header, applied_index=view.index, digest=digest)
+        index, digest = await self._hasher.at(request.at_index, deadline.work)
+        header = self._backend.header(self._backend.machine.revision)
+        return cluster_pb2.HashResponse(header=header, applied_index=index, digest=digest)
 
 
 def _member(member: Member) -> cluster_pb2.Member:

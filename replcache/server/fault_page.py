@@ -2,6 +2,7 @@
 
 The body is a JSON object; what it names is set, the rest stays:
     {"block": [["n2", "out"], ...]}     the whole list of cut links (peer, "in" | "out" | "both"); [] heals
+    {"flip_bit_of": "key"}              one bit of the key's value changes in this node's memory only
     {"sync_delay_s": 0.2, "fail_syncs": 1, "is_full": true}     see raft/fault_disk.py
 """
 
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from replcache.raft.fault_disk import DiskFaults
 from replcache.raft.node import RaftNode
+from replcache.statemachine.entries import VALUE
 
 _DISK_FIELDS = {"sync_delay_s": float, "fail_syncs": int, "is_full": bool, "skip_syncs": bool}
 
@@ -32,12 +34,18 @@ class FaultPage:
         return web.json_response({"ok": True})
 
     def _apply(self, wanted: dict[str, Any]) -> None:
-        unknown = set(wanted) - {"block", *_DISK_FIELDS}
+        unknown = set(wanted) - {"block", "flip_bit_of", *_DISK_FIELDS}
         if unknown:
             raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
         for name, kind in _DISK_FIELDS.items():
             if name in wanted:
                 setattr(self._disk, name, kind(wanted[name]))
+        if "flip_bit_of" in wanted:
+            rows, key = self._node.machine.store.rows, str(wanted["flip_bit_of"]).encode()
+            if key not in rows or not rows[key][VALUE]:
+                raise ValueError(f"there is no value at {key!r}")
+            value = rows[key][VALUE]
+            rows[key] = (bytes([value[0] ^ 1]) + value[1:], *rows[key][1:])
         if "block" in wanted:
             transport = self._node.transport
             for member in self._node.config.members:

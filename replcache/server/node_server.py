@@ -29,10 +29,12 @@ from replcache.server import (
     lease_service,
     lock_service,
     session_service,
+    state_hash,
     watch_service,
 )
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
+from replcache.server.backups import Backups
 from replcache.server.batches import Batches
 from replcache.server.eviction import Evictor
 from replcache.server.gateway_calls import Registry
@@ -48,9 +50,11 @@ from replcache.server.many_keys import ManyKeys
 from replcache.server.pipeline import Pipeline
 from replcache.server.reads import Reader
 from replcache.server.security.setup import build as build_security
+from replcache.server.state_hash import StateCheck, StateHasher
+from replcache.server.status import report as status_report
 from replcache.server.status.feed import Feed
 from replcache.server.status.pages import StatusPages
-from replcache.server.status.report import QUESTION, Reporter
+from replcache.server.status.report import Reporter
 from replcache.server.tls import HttpCertificates, TlsFiles
 from replcache.server.txns import Txns
 from replcache.server.watch_hub import WatchHub
@@ -103,11 +107,15 @@ class Server:
         self._leaders = LeaderWatches(port)
         self._boundary = CallBoundary(clock, metrics)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
-        self._reporter = Reporter(config, port, metrics, self._watches, recent or RecentEvents(), clock)
+        self._hasher = StateHasher(port, clock)
+        self._check = StateCheck(port, self._hasher, metrics, clock, config.state_check_s)
+        self._reporter = Reporter(
+            config, port, metrics, self._watches, recent or RecentEvents(), clock, self._check
+        )
         self.feed = Feed(port, self._reporter, clock, config.cluster_name)
         pages = {}
         if config.http_listen and config.status_page:
-            pages = StatusPages(self.feed, config.http_listen).pages()
+            pages = StatusPages(self.feed).pages()
         self._http = HttpPort(port, metrics, self._stopping, pages, actions)
         # One of the two has the gRPC port, once it is open.
         self._grpc: grpc.aio.Server | None = None
@@ -154,7 +162,9 @@ class Server:
         self._supervisor.background("health", self._health.run())
         self._supervisor.background("loop_lag", self._measure_lag())
         self._supervisor.background("status_feed", self.feed.run())
-        port.answer(QUESTION, self._reporter.answer)
+        self._supervisor.background("state_check", self._check.run())
+        port.answer(status_report.QUESTION, self._reporter.answer)
+        port.answer(state_hash.QUESTION, self._hasher.answer)
         if config.http_listen:
             await self._start_http(config.http_listen, tls if config.http_tls else None)
         _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
@@ -178,7 +188,8 @@ class Server:
         election = election_service.ElectionService(backend, reader, queue, self._leaders)
         keyspace = keyspace_service.KeyspaceService(backend, reader)
         session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
-        cluster = cluster_service.ClusterService(backend, started_at)
+        cluster = cluster_service.ClusterService(backend, started_at, self._watches, self._hasher)
+        backups = Backups(backend, boundary)
         watch = watch_service.WatchService(backend, reader, self._watches, boundary)
         registry = Registry()
         on_keys = [*cache.methods(), *many.methods(), *txns.methods()]
@@ -186,12 +197,15 @@ class Server:
             (cache_service.NAME, on_keys, {"Pipeline": pipeline.handler()}),
             (lock_service.NAME, lock.methods(), {}),
             (session_service.NAME, session.methods(), {}),
-            (cluster_service.NAME, cluster.methods(), {}),
             (lease_service.NAME, lease.methods(), {}),
             (keyspace_service.NAME, keyspace.methods(), {}),
         ):
             registry.add_registered_method_handlers(name, boundary.methods(name, methods, streams))
         registry.add_registered_method_handlers(watch_service.NAME, {"Watch": watch.handler()})
+        saving = {"Snapshot": backups.handler()}
+        registry.add_registered_method_handlers(
+            cluster_service.NAME, boundary.methods(cluster_service.NAME, cluster.methods()) | saving
+        )
         observing = {"Observe": election.observe_handler()}
         registry.add_registered_method_handlers(
             election_service.NAME, boundary.methods(election_service.NAME, election.methods()) | observing

@@ -1,5 +1,10 @@
 """status, members, transfer, version, config, certs as a user runs them."""
 
+import os
+import pty
+import select
+import signal
+import subprocess
 import time
 import tomllib
 from pathlib import Path
@@ -82,3 +87,48 @@ def test_get_is_quick(shell: Shell) -> None:
         shell("get", "quick")
         durations.append(time.monotonic() - begin)
     assert min(durations) < scaled(1.0), durations
+
+
+def test_top_prints_once_without_a_terminal(shell: Shell, cluster: LocalCluster) -> None:
+    assert shell("set", "greeting", "hello").code == 0
+    shown = shell("top", "--interval", "300ms")
+    assert shown.code == 0, shown.err
+    assert all(name in shown.text for name in ("n1", "n2", "n3", "leader", "hit rate", "3 of 3 nodes"))
+    found = shell("top", "--json", "--interval", "300ms").json()
+    assert found["leader"] in ("n1", "n2", "n3")
+    assert {node["node"] for node in found["nodes"]} == {"n1", "n2", "n3"}
+    dead = shell("top", "--json", "--endpoints", "127.0.0.1:1")
+    assert dead.code == 3
+    assert dead.json()["nodes"] == [{"address": "127.0.0.1:1", "problem": "not reachable"}]
+
+
+def test_top_is_live_on_a_terminal_and_ends_by_ctrl_c(shell: Shell) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            shell.command("top", "--interval", "200ms"),
+            cwd=shell.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            env={**shell.environment, "TERM": "xterm", "COLUMNS": "200", "LINES": "40"},
+        )
+        os.close(theirs)
+        seen = b""
+
+        def is_drawn_thrice() -> bool:
+            nonlocal seen
+            readable, _, _ = select.select([ours], [], [], 0)
+            if readable:
+                seen += os.read(ours, 65536)
+            return seen.count(b"3 of 3 nodes") >= 3
+
+        try:
+            wait_until(is_drawn_thrice, 20, "three pictures", lambda: seen[-500:])
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0, process.stderr and process.stderr.read()
+        finally:
+            process.kill()
+            process.wait()
+    finally:
+        os.close(ours)

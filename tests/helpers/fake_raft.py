@@ -17,16 +17,21 @@ from replcache.errors import (
     Refused,
     ReplcacheError,
     StalenessUnavailable,
+    Unavailable,
 )
+from replcache.raft.backup import encoded
+from replcache.raft.membership import encode_configuration
 from replcache.raft.port import (
     Answerer,
     AppliedListener,
+    Backup,
     HintListener,
     Member,
     NodeStatus,
     PeerStatus,
     Role,
 )
+from replcache.raft.snapshot_format import SnapshotHeader
 from replcache.statemachine import codec
 from replcache.statemachine.commands import Command, Group
 from replcache.statemachine.machine import StateMachine
@@ -181,6 +186,16 @@ class FakeRaft:
 
     async def ask(self, question: str, payload: bytes, deadline: float) -> dict[str, bytes]:
         return dict(self.peer_answers.get(question, {}))
+
+    def begin_backup(self) -> Backup:
+        machine = self.machine
+        if not machine.applied_index:
+            raise Unavailable("this node has no state yet")
+        view = machine.begin_snapshot()
+        header = SnapshotHeader(
+            CLUSTER_ID, machine.applied_index, self.term, encode_configuration(self.members)
+        )
+        return Backup(machine.applied_index, encoded(header, view.chunks()), view.close)
 
     async def transfer_leadership(self, to: str, deadline: float) -> str:
         others = [member.name for member in self.members if member.voter and member.name != self.leader]

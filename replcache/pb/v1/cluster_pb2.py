@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from replcache.pb.v1 import common_pb2 as replcache_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplcache/v1/cluster.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"\x0f\n\rStatusRequest\"t\n\x0cPeerProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12.\n\x0bsince_heard\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbe\x03\n\x0eStatusResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.replcache.v1.Role\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x15\n\rapplied_index\x18\x04 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x05 \x01(\x04\x12\x16\n\x0esnapshot_index\x18\x06 \x01(\x04\x12\x0c\n\x04keys\x18\x07 \x01(\x04\x12\x13\n\x0bvalue_bytes\x18\x08 \x01(\x04\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\n \x01(\t\x12)\n\x05peers\x18\x0b \x03(\x0b\x32\x1a.replcache.v1.PeerProgress\x12\x16\n\x0eleader_changes\x18\x0c \x01(\x04\x12\x18\n\x10\x63luster_clock_ms\x18\r \x01(\x04\x12\x12\n\nhas_quorum\x18\x0e \x01(\x08\x12\r\n\x05locks\x18\x0f \x01(\x04\x12\x10\n\x08sessions\x18\x10 \x01(\x04\x12\x0e\n\x06halted\x18\x11 \x01(\t\"\x10\n\x0eMembersRequest\"h\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\"f\n\x0fMembersResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"_\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x0f\n\x07promote\x18\x04 \x01(\x08\"$\n\x14PromoteMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"i\n\x12MembershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"\'\n\x19TransferLeadershipRequest\x12\n\n\x02to\x18\x01 \x01(\t\"Z\n\x1aTransferLeadershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x0e\n\x06leader\x18\x02 \x01(\t\"\r\n\x0bHashRequest\"c\n\x0cHashResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c*x\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x12\n\x0eROLE_CANDIDATE\x10\x02\x12\x0f\n\x0bROLE_LEADER\x10\x03\x12\x10\n\x0cROLE_LEARNER\x10\x04\x12\x10\n\x0cROLE_JOINING\x10\x05\x32\xb9\x04\n\x07\x43luster\x12\x43\n\x06Status\x12\x1b.replcache.v1.StatusRequest\x1a\x1c.replcache.v1.StatusResponse\x12\x46\n\x07Members\x12\x1c.replcache.v1.MembersRequest\x1a\x1d.replcache.v1.MembersResponse\x12M\n\tAddMember\x12\x1e.replcache.v1.AddMemberRequest\x1a .replcache.v1.MembershipResponse\x12U\n\rPromoteMember\x12\".replcache.v1.PromoteMemberRequest\x1a .replcache.v1.MembershipResponse\x12S\n\x0cRemoveMember\x12!.replcache.v1.RemoveMemberRequest\x1a .replcache.v1.MembershipResponse\x12g\n\x12TransferLeadership\x12\'.replcache.v1.TransferLeadershipRequest\x1a(.replcache.v1.TransferLeadershipResponse\x12=\n\x04Hash\x12\x19.replcache.v1.HashRequest\x1a\x1a.replcache.v1.HashResponseB\x1cP\x01Z\x18replcache/v1;replcachev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplcache/v1/cluster.proto\x12\x0creplcache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19replcache/v1/common.proto\"\x0f\n\rStatusRequest\"t\n\x0cPeerProgress\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12.\n\x0bsince_heard\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe6\x03\n\x0eStatusResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12 \n\x04role\x18\x02 \x01(\x0e\x32\x12.replcache.v1.Role\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\x15\n\rapplied_index\x18\x04 \x01(\x04\x12\x16\n\x0elast_log_index\x18\x05 \x01(\x04\x12\x16\n\x0esnapshot_index\x18\x06 \x01(\x04\x12\x0c\n\x04keys\x18\x07 \x01(\x04\x12\x13\n\x0bvalue_bytes\x18\x08 \x01(\x04\x12)\n\x06uptime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07version\x18\n \x01(\t\x12)\n\x05peers\x18\x0b \x03(\x0b\x32\x1a.replcache.v1.PeerProgress\x12\x16\n\x0eleader_changes\x18\x0c \x01(\x04\x12\x18\n\x10\x63luster_clock_ms\x18\r \x01(\x04\x12\x12\n\nhas_quorum\x18\x0e \x01(\x08\x12\r\n\x05locks\x18\x0f \x01(\x04\x12\x10\n\x08sessions\x18\x10 \x01(\x04\x12\x0e\n\x06halted\x18\x11 \x01(\t\x12&\n\x07\x66igures\x18\x12 \x01(\x0b\x32\x15.replcache.v1.Figures\"\xf1\x01\n\x07\x46igures\x12\r\n\x05reads\x18\x01 \x01(\x04\x12\x0e\n\x06writes\x18\x02 \x01(\x04\x12\x11\n\tkeys_read\x18\x03 \x01(\x04\x12\x14\n\x0ckeys_written\x18\x04 \x01(\x04\x12\x0c\n\x04hits\x18\x05 \x01(\x04\x12\x0e\n\x06misses\x18\x06 \x01(\x04\x12\x13\n\x0bunavailable\x18\x07 \x01(\x04\x12\x18\n\x10latency_bounds_s\x18\x08 \x03(\x01\x12\x16\n\x0eread_latencies\x18\t \x03(\x04\x12\x17\n\x0fwrite_latencies\x18\n \x03(\x04\x12\x0f\n\x07streams\x18\x0b \x01(\r\x12\x0f\n\x07watches\x18\x0c \x01(\r\"\x10\n\x0eMembersRequest\"h\n\x06Member\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\r\n\x05voter\x18\x04 \x01(\x08\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\"f\n\x0fMembersResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"_\n\x10\x41\x64\x64MemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cpeer_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x0f\n\x07promote\x18\x04 \x01(\x08\"$\n\x14PromoteMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x13RemoveMemberRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"i\n\x12MembershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12%\n\x07members\x18\x02 \x03(\x0b\x32\x14.replcache.v1.Member\"\'\n\x19TransferLeadershipRequest\x12\n\n\x02to\x18\x01 \x01(\t\"Z\n\x1aTransferLeadershipResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x0e\n\x06leader\x18\x02 \x01(\t\"\x1f\n\x0bHashRequest\x12\x10\n\x08\x61t_index\x18\x01 \x01(\x04\"c\n\x0cHashResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"\x11\n\x0fSnapshotRequest\"e\n\x10SnapshotResponse\x12,\n\x06header\x18\x01 \x01(\x0b\x32\x1c.replcache.v1.ResponseHeader\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c*x\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x12\n\x0eROLE_CANDIDATE\x10\x02\x12\x0f\n\x0bROLE_LEADER\x10\x03\x12\x10\n\x0cROLE_LEARNER\x10\x04\x12\x10\n\x0cROLE_JOINING\x10\x05\x32\x86\x05\n\x07\x43luster\x12\x43\n\x06Status\x12\x1b.replcache.v1.StatusRequest\x1a\x1c.replcache.v1.StatusResponse\x12\x46\n\x07Members\x12\x1c.replcache.v1.MembersRequest\x1a\x1d.replcache.v1.MembersResponse\x12M\n\tAddMember\x12\x1e.replcache.v1.AddMemberRequest\x1a .replcache.v1.MembershipResponse\x12U\n\rPromoteMember\x12\".replcache.v1.PromoteMemberRequest\x1a .replcache.v1.MembershipResponse\x12S\n\x0cRemoveMember\x12!.replcache.v1.RemoveMemberRequest\x1a .replcache.v1.MembershipResponse\x12g\n\x12TransferLeadership\x12\'.replcache.v1.TransferLeadershipRequest\x1a(.replcache.v1.TransferLeadershipResponse\x12=\n\x04Hash\x12\x19.replcache.v1.HashRequest\x1a\x1a.replcache.v1.HashResponse\x12K\n\x08Snapshot\x12\x1d.replcache.v1.SnapshotRequest\x1a\x1e.replcache.v1.SnapshotResponse0\x01\x42\x1cP\x01Z\x18replcache/v1;replcachev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,36 +34,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replcache.v1.cluster_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'P\001Z\030replcache/v1;replcachev1'
-  _globals['_ROLE']._serialized_start=1443
-  _globals['_ROLE']._serialized_end=1563
+  _globals['_ROLE']._serialized_start=1867
+  _globals['_ROLE']._serialized_end=1987
   _globals['_STATUSREQUEST']._serialized_start=103
   _globals['_STATUSREQUEST']._serialized_end=118
   _globals['_PEERPROGRESS']._serialized_start=120
   _globals['_PEERPROGRESS']._serialized_end=236
   _globals['_STATUSRESPONSE']._serialized_start=239
-  _globals['_STATUSRESPONSE']._serialized_end=685
-  _globals['_MEMBERSREQUEST']._serialized_start=687
-  _globals['_MEMBERSREQUEST']._serialized_end=703
-  _globals['_MEMBER']._serialized_start=705
-  _globals['_MEMBER']._serialized_end=809
-  _globals['_MEMBERSRESPONSE']._serialized_start=811
-  _globals['_MEMBERSRESPONSE']._serialized_end=913
-  _globals['_ADDMEMBERREQUEST']._serialized_start=915
-  _globals['_ADDMEMBERREQUEST']._serialized_end=1010
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=1012
-  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=1048
-  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1050
-  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1085
-  _globals['_MEMBERSHIPRESPONSE']._serialized_start=1087
-  _globals['_MEMBERSHIPRESPONSE']._serialized_end=1192
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1194
-  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1233
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=1235
-  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=1325
-  _globals['_HASHREQUEST']._serialized_start=1327
-  _globals['_HASHREQUEST']._serialized_end=1340
-  _globals['_HASHRESPONSE']._serialized_start=1342
-  _globals['_HASHRESPONSE']._serialized_end=1441
-  _globals['_CLUSTER']._serialized_start=1566
-  _globals['_CLUSTER']._serialized_end=2135
+  _globals['_STATUSRESPONSE']._serialized_end=725
+  _globals['_FIGURES']._serialized_start=728
+  _globals['_FIGURES']._serialized_end=969
+  _globals['_MEMBERSREQUEST']._serialized_start=971
+  _globals['_MEMBERSREQUEST']._serialized_end=987
+  _globals['_MEMBER']._serialized_start=989
+  _globals['_MEMBER']._serialized_end=1093
+  _globals['_MEMBERSRESPONSE']._serialized_start=1095
+  _globals['_MEMBERSRESPONSE']._serialized_end=1197
+  _globals['_ADDMEMBERREQUEST']._serialized_start=1199
+  _globals['_ADDMEMBERREQUEST']._serialized_end=1294
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_start=1296
+  _globals['_PROMOTEMEMBERREQUEST']._serialized_end=1332
+  _globals['_REMOVEMEMBERREQUEST']._serialized_start=1334
+  _globals['_REMOVEMEMBERREQUEST']._serialized_end=1369
+  _globals['_MEMBERSHIPRESPONSE']._serialized_start=1371
+  _globals['_MEMBERSHIPRESPONSE']._serialized_end=1476
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_start=1478
+  _globals['_TRANSFERLEADERSHIPREQUEST']._serialized_end=1517
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_start=1519
+  _globals['_TRANSFERLEADERSHIPRESPONSE']._serialized_end=1609
+  _globals['_HASHREQUEST']._serialized_start=1611
+  _globals['_HASHREQUEST']._serialized_end=1642
+  _globals['_HASHRESPONSE']._serialized_start=1644
+  _globals['_HASHRESPONSE']._serialized_end=1743
+  _globals['_SNAPSHOTREQUEST']._serialized_start=1745
+  _globals['_SNAPSHOTREQUEST']._serialized_end=1762
+  _globals['_SNAPSHOTRESPONSE']._serialized_start=1764
+  _globals['_SNAPSHOTRESPONSE']._serialized_end=1865
+  _globals['_CLUSTER']._serialized_start=1990
+  _globals['_CLUSTER']._serialized_end=2636
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,7 @@ class PeerProgress(_message.Message):
     def __init__(self, name: _Optional[str] = ..., connected: bool = ..., match_index: _Optional[int] = ..., since_heard: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("header", "role", "commit_index", "applied_index", "last_log_index", "snapshot_index", "keys", "value_bytes", "uptime", "version", "peers", "leader_changes", "cluster_clock_ms", "has_quorum", "locks", "sessions", "halted")
+    __slots__ = ("header", "role", "commit_index", "applied_index", "last_log_index", "snapshot_index", "keys", "value_bytes", "uptime", "version", "peers", "leader_changes", "cluster_clock_ms", "has_quorum", "locks", "sessions", "halted", "figures")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     COMMIT_INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class StatusResponse(_message.Message):
     LOCKS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     HALTED_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
     header: _common_pb2.ResponseHeader
     role: Role
     commit_index: int
@@ -78,7 +79,36 @@ class StatusResponse(_message.Message):
     locks: int
     sessions: int
     halted: str
-    def __init__(self, header: _Optional[_Union[_common_pb2.ResponseHeader, _Mapping]] = ..., role: _Optional[_Union[Role, str]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., snapshot_index: _Optional[int] = ..., keys: _Optional[int] = ..., value_bytes: _Optional[int] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerProgress, _Mapping]]] = ..., leader_changes: _Optional[int] = ..., cluster_clock_ms: _Optional[int] = ..., has_quorum: bool = ..., locks: _Optional[int] = ..., sessions: _Optional[int] = ..., halted: _Optional[str] = ...) -> None: ...
+    figures: Figures
+    def __init__(self, header: _Optional[_Union[_common_pb2.ResponseHeader, _Mapping]] = ..., role: _Optional[_Union[Role, str]] = ..., commit_index: _Optional[int] = ..., applied_index: _Optional[int] = ..., last_log_index: _Optional[int] = ..., snapshot_index: _Optional[int] = ..., keys: _Optional[int] = ..., value_bytes: _Optional[int] = ..., uptime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., version: _Optional[str] = ..., peers: _Optional[_Iterable[_Union[PeerProgress, _Mapping]]] = ..., leader_changes: _Optional[int] = ..., cluster_clock_ms: _Optional[int] = ..., has_quorum: bool = ..., locks: _Optional[int] = ..., sessions: _Optional[int] = ..., halted: _Optional[str] = ..., figures: _Optional[_Union[Figures, _Mapping]] = ...) -> None: ...
+
+class Figures(_message.Message):
+    __slots__ = ("reads", "writes", "keys_read", "keys_written", "hits", "misses", "unavailable", "latency_bounds_s", "read_latencies", "write_latencies", "streams", "watches")
+    READS_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_READ_FIELD_NUMBER: _ClassVar[int]
+    KEYS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    MISSES_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_BOUNDS_S_FIELD_NUMBER: _ClassVar[int]
+    READ_LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    WRITE_LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    WATCHES_FIELD_NUMBER: _ClassVar[int]
+    reads: int
+    writes: int
+    keys_read: int
+    keys_written: int
+    hits: int
+    misses: int
+    unavailable: int
+    latency_bounds_s: _containers.RepeatedScalarFieldContainer[float]
+    read_latencies: _containers.RepeatedScalarFieldContainer[int]
+    write_latencies: _containers.RepeatedScalarFieldContainer[int]
+    streams: int
+    watches: int
+    def __init__(self, reads: _Optional[int] = ..., writes: _Optional[int] = ..., keys_read: _Optional[int] = ..., keys_written: _Optional[int] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ..., unavailable: _Optional[int] = ..., latency_bounds_s: _Optional[_Iterable[float]] = ..., read_latencies: _Optional[_Iterable[int]] = ..., write_latencies: _Optional[_Iterable[int]] = ..., streams: _Optional[int] = ..., watches: _Optional[int] = ...) -> None: ...
 
 class MembersRequest(_message.Message):
     __slots__ = ()
@@ -153,8 +183,10 @@ class TransferLeadershipResponse(_message.Message):
     def __init__(self, header: _Optional[_Union[_common_pb2.ResponseHeader, _Mapping]] = ..., leader: _Optional[str] = ...) -> None: ...
 
 class HashRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("at_index",)
+    AT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    at_index: int
+    def __init__(self, at_index: _Optional[int] = ...) -> None: ...
 
 class HashResponse(_message.Message):
     __slots__ = ("header", "applied_index", "digest")
@@ -165,3 +197,17 @@ class HashResponse(_message.Message):
     applied_index: int
     digest: bytes
     def __init__(self, header: _Optional[_Union[_common_pb2.ResponseHeader, _Mapping]] = ..., applied_index: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class SnapshotRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SnapshotResponse(_message.Message):
+    __slots__ = ("header", "applied_index", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: _common_pb2.ResponseHeader
+    applied_index: int
+    data: bytes
+    def __init__(self, header: _Optional[_Union[_common_pb2.ResponseHeader, _Mapping]] = ..., applied_index: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...

@@ -70,6 +70,11 @@ class ClusterStub(object):
                 request_serializer=replcache_dot_v1_dot_cluster__pb2.HashRequest.SerializeToString,
                 response_deserializer=replcache_dot_v1_dot_cluster__pb2.HashResponse.FromString,
                 _registered_method=True)
+        self.Snapshot = channel.unary_stream(
+                '/replcache.v1.Cluster/Snapshot',
+                request_serializer=replcache_dot_v1_dot_cluster__pb2.SnapshotRequest.SerializeToString,
+                response_deserializer=replcache_dot_v1_dot_cluster__pb2.SnapshotResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServicer(object):
@@ -123,6 +128,13 @@ class ClusterServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Snapshot(self, request, context):
+        """The whole state as of one applied index, as the bytes of a file that `replcache snapshot restore` takes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +172,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.Hash,
                     request_deserializer=replcache_dot_v1_dot_cluster__pb2.HashRequest.FromString,
                     response_serializer=replcache_dot_v1_dot_cluster__pb2.HashResponse.SerializeToString,
+            ),
+            'Snapshot': grpc.unary_stream_rpc_method_handler(
+                    servicer.Snapshot,
+                    request_deserializer=replcache_dot_v1_dot_cluster__pb2.SnapshotRequest.FromString,
+                    response_serializer=replcache_dot_v1_dot_cluster__pb2.SnapshotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -352,6 +369,33 @@ class Cluster(object):
             '/replcache.v1.Cluster/Hash',
             replcache_dot_v1_dot_cluster__pb2.HashRequest.SerializeToString,
             replcache_dot_v1_dot_cluster__pb2.HashResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Snapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/replcache.v1.Cluster/Snapshot',
+            replcache_dot_v1_dot_cluster__pb2.SnapshotRequest.SerializeToString,
+            replcache_dot_v1_dot_cluster__pb2.SnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -221,6 +221,7 @@ _SERVED = {
     "Cluster.RemoveMember": _ADMIN,
     "Cluster.TransferLeadership": _ADMIN,
     "Cluster.Hash": _ADMIN,
+    "Cluster.Snapshot": _ADMIN,
     "Keyspace.SetNamespace": _ADMIN,
     "Keyspace.RemoveNamespace": _ADMIN,
     "Keyspace.ListNamespaces": _ADMIN,

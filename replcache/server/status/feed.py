@@ -179,6 +179,7 @@ class Feed:
             "hot_writes": _merged_keys([r.hot_writes for r in present]),
             "namespaces": self._namespaces(present),
             "locks": [self._lock(one) for one in machine.glance_at_locks(LOCKS_SHOWN, PLACES_SHOWN)],
+            "check": min((row for r in present for row in r.checks), key=lambda row: row[1], default=None),
             "watches": [[r.node, *row] for r in present for row in r.watches],
             "events": _merged_events(present),
         }

@@ -1,18 +1,15 @@
 """The status page over HTTP: its files, and the stream of states (server-sent events).
 
-Nothing comes from outside and nothing runs that is not one of these files (Content-Security-Policy). A node
-that listens on loopback answers only to loopback's names: otherwise any web page could reach it through a
-name of its own that points there (DNS rebinding).
+Nothing comes from outside and nothing runs that is not one of these files (Content-Security-Policy). Who may
+look at all is decided before (server/security/http_guard.py).
 """
 
 import asyncio
 import contextlib
-import ipaddress
 from importlib import resources
 
 from aiohttp import web
 
-from replcache.config import is_loopback
 from replcache.errors import Overloaded
 from replcache.server.http import Page
 from replcache.server.status.feed import Feed
@@ -40,9 +37,8 @@ WRITE_TIMEOUT_S = 10.0
 class StatusPages:
     """The GET pages of the HTTP port."""
 
-    def __init__(self, feed: Feed, http_listen: str) -> None:
+    def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._is_loopback = is_loopback(http_listen)
         folder = resources.files("replcache.server.status") / "web"
         self._files = {path: (folder / name).read_bytes() for path, (name, _) in FILES.items()}
 
@@ -53,7 +49,6 @@ class StatusPages:
         return found
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        self._check_host(request)
         return web.Response(
             body=self._files[request.path],
             content_type=FILES[request.path][1],
@@ -61,13 +56,11 @@ class StatusPages:
             headers=SECURITY_HEADERS,
         )
 
-    async def _state(self, request: web.Request) -> web.StreamResponse:
+    async def _state(self, _: web.Request) -> web.StreamResponse:
         """One state as JSON, for scripts."""
-        self._check_host(request)
         return web.json_response(await self._feed.snapshot(), headers=SECURITY_HEADERS)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        self._check_host(request)
         frames = self._feed.frames()
         try:
             first = await anext(frames)
@@ -88,16 +81,3 @@ class StatusPages:
     async def _write(response: web.StreamResponse, data: bytes) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await response.write(data)
-
-    def _check_host(self, request: web.Request) -> None:
-        if self._is_loopback and not _names_loopback(request.url.host):
-            raise web.HTTPForbidden(text="this node's page answers to localhost only\n")
-
-
-def _names_loopback(host: str | None) -> bool:
-    if host is None or host == "localhost":
-        return host is not None
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -16,6 +16,7 @@ from replcache.observability.metrics import Metrics
 from replcache.observability.recent import RecentEvents
 from replcache.raft.port import RaftPort
 from replcache.server.health import can_serve
+from replcache.server.state_hash import StateCheck
 from replcache.server.watch_hub import WatchHub
 
 QUESTION = "status"
@@ -39,6 +40,7 @@ class Report:
         hot_reads, hot_writes: rows of (key, estimate, error).
         spaces: rows of (namespace, hits, misses, writes, expired, evicted).
         watches: rows of (what, number of watches, events waiting).
+        checks: the newest comparison of the states: a row of (index, seconds ago, equal, diverged).
         events: rows of (number, time, level, event, text).
     """
 
@@ -75,6 +77,7 @@ class Report:
     hot_writes: Rows = field(default_factory=list)
     spaces: Rows = field(default_factory=list)
     watches: Rows = field(default_factory=list)
+    checks: Rows = field(default_factory=list)
     events: Rows = field(default_factory=list)
 
     def encode(self) -> bytes:
@@ -125,6 +128,7 @@ class Reporter:
         watches: WatchHub,
         events: RecentEvents,
         clock: Clock,
+        check: StateCheck,
         statistics: KeyStatistics | None = None,
     ) -> None:
         self._config = config
@@ -133,6 +137,7 @@ class Reporter:
         self._watches = watches
         self._events = events
         self._clock = clock
+        self._check = check
         self._statistics = statistics
         self._started_at = clock.now()
         self.shows_keys = shows_keys(config)
@@ -187,6 +192,10 @@ class Reporter:
     def _rows(self) -> dict[str, Rows]:
         events = [[e.number, e.at, e.level, e.event, e.text] for e in self._events.newest(EVENTS_TOLD)]
         rows: dict[str, Rows] = {"events": events}
+        last = self._check.last
+        if last is not None:
+            ago_s = round(self._clock.now() - last.at)
+            rows["checks"] = [[last.index, ago_s, ", ".join(last.equal), ", ".join(last.diverged)]]
         if self._statistics is not None:
             rows["spaces"] = [list(row) for row in self._statistics.by_namespace()]
         if not self.shows_keys:

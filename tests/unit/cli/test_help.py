@@ -8,9 +8,10 @@ from replcache.cli.main import app
 COMMANDS = [
     *("serve", "config", "version"),
     *("get", "set", "update", "incr", "del", "touch", "scan", "watch"),
-    *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "verify", "bench"),
-    *("prewarm", "reconcile"),
     *("lock", "locks", "status", "members", "transfer", "cluster", "certs", "auth", "verify", "bench"),
+    *("top", "hash", "snapshot", "prewarm", "reconcile"),
+    *("find", "invalidate", "del-prefix", "sweep", "statistics"),
+    *("lease", "election", "namespace", "guard"),
 ]
 CLUSTER_COMMANDS = ["up", "down", "status", "kill", "tour"]
 
@@ -48,7 +49,22 @@ def test_auth_command_explains_itself(words: tuple[str, ...]) -> None:
     assert "--json" in text
 
 
-WITHOUT_JSON = ("serve", "lock", "cluster", "auth")
+SUB_COMMANDS = [
+    *(("lease", name) for name in ("grant", "keep", "revoke", "show")),
+    *(("election", name) for name in ("campaign", "leader", "observe")),
+    *(("namespace", name) for name in ("set", "remove", "list")),
+    *(("guard", name) for name in ("add", "remove", "list")),
+]
+
+
+@pytest.mark.parametrize("words", SUB_COMMANDS, ids=" ".join)
+def test_sub_command_explains_itself(words: tuple[str, ...]) -> None:
+    text = output_of(*words, "--help")
+    assert "--json" in text
+    assert "--endpoints" in text
+
+
+WITHOUT_JSON = ("serve", "lock", "cluster", "auth", "lease", "election", "namespace", "guard", "snapshot")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in WITHOUT_JSON])
