@@ -1,18 +1,19 @@
-"""What counting uses costs a batch: CPU of the server's code for one batch, with and without it.
+"""What counting uses costs: CPU of the request path's counting and of the flushes, and its share of a batch.
 
-The batches run in this process over the tests' in-memory port: all the code of a node between gRPC and Raft,
-codec and state machine included, but no gRPC, no disk and no network, so the share shown is higher than that
-of a whole request. With and without alternate, and the median of the rounds counts. Usage:
+The batch is executed in this process over the tests' in-memory port: parsing, all the code of a node between
+gRPC and Raft, the state machine, and the answer's bytes, but no gRPC, no disk and no network; so the share is
+an upper bound of that of a whole request. Usage:
 
-    python -m benchmarks.activity [--rounds 9]
+    python -m benchmarks.activity [--rounds 5]
 """
 
 import argparse
 import asyncio
 import random
-import statistics
 import time
+from collections.abc import Callable
 
+from replcache import constants
 from replcache.clock import SystemClock
 from replcache.observability.metrics import Metrics
 from replcache.pb.v1 import cache_pb2
@@ -27,8 +28,6 @@ from tests.helpers.fake_raft import FakeRaft
 
 KEYS = 100_000
 VALUE = b"x" * 100
-# Keys between two flushes: what a busy node counts in 0.1 s.
-FLUSH_EVERY = 20_000
 
 
 class Nothing(Activity):
@@ -40,68 +39,74 @@ class Nothing(Activity):
     def wrote(self, *_: object) -> None:
         pass
 
-    def flush(self) -> None:
-        pass
+
+def some_keys(size: int, rng: random.Random) -> list[list[bytes]]:
+    """The keys of some batches, zipf-like: the cube of a uniform number prefers low ones."""
+    number = max(2, min(4000, 60_000 // size))
+    return [[b"key:%d" % int(rng.random() ** 3 * KEYS) for _ in range(size)] for _ in range(number)]
 
 
-def requests(kind: str, size: int, rng: random.Random) -> "Work":
-    """Zipf-like: the square of a uniform number prefers low ones."""
-    made = []
-    for _ in range(max(1, 40_000 // size)):
-        keys = [b"key:%d" % int(rng.random() ** 2 * KEYS) for _ in range(size)]
+async def batch_us(backend: Backend, batches: Batches, kind: str, work: list[list[bytes]]) -> float:
+    """Microseconds of CPU a key without counting."""
+    deadline = Deadline(1e12, 1e12)
+    messages = []
+    for keys in work:
         if kind == "set":
-            request = cache_pb2.BatchRequest(set_columns={"keys": keys, "values": [VALUE] * size})
+            request = cache_pb2.BatchRequest(set_columns={"keys": keys, "values": [VALUE] * len(keys)})
         else:
             request = cache_pb2.BatchRequest(get_columns={"keys": keys})
-        made.append((request, request.ByteSize()))
-    return made
-
-
-Work = list[tuple[cache_pb2.BatchRequest, int]]
-
-
-async def measure(backend: Backend, batches: Batches, work: Work) -> float:
-    """Microseconds of CPU a key."""
-    deadline = Deadline(1e12, 1e12)
+        messages.append(request.SerializeToString())
     started = time.process_time()
-    keys = flushed = 0
-    for request, size in work:
-        await batches.execute(request, size, deadline)
-        keys += len(request.get_columns.keys) or len(request.set_columns.keys)
-        if keys - flushed >= FLUSH_EVERY:
-            backend.activity.flush()
-            flushed = keys
-    backend.activity.flush()
-    return (time.process_time() - started) / keys * 1e6
+    for message in messages:
+        request = cache_pb2.BatchRequest.FromString(message)
+        (await batches.execute(request, len(message), deadline)).SerializeToString()
+    return (time.process_time() - started) / sum(map(len, work)) * 1e6
+
+
+def counting_us(
+    activity: Activity, count: Callable[[list[bytes]], None], work: list[list[bytes]], base_us: float
+) -> float:
+    """Microseconds of CPU a key, on a node that does nothing but such batches."""
+    every = left = int(constants.ACTIVITY_FLUSH_INTERVAL_S * 1e6 / base_us)
+    passes = 2 + 2 * every // sum(map(len, work))
+    started, counted = time.process_time(), 0
+    for _ in range(passes):
+        for keys in work:
+            count(keys)
+            counted += len(keys)
+            left -= len(keys)
+            if left <= 0:
+                activity.flush()
+                left = every
+    return (time.process_time() - started) / counted * 1e6
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = range(parser.parse_args().rounds)
     raft = FakeRaft()
     backend = Backend(raft, SystemClock(), Metrics())
     batches = Batches(backend, Reader(backend, Accesses(backend)))
-    counting, nothing = backend.activity, Nothing(raft)
+    activity, backend.activity = backend.activity, Nothing(raft)
     rng = random.Random(1)
     for namespaces in (0, 2):
         if namespaces:
             ops = (NamespaceSet("key", b"key:", 0), NamespaceSet("other", b"other:", 0))
             await raft.propose(Command(ops=ops), raft.clock.now() + 5)
-        for kind in ("set", "get"):
-            for size in (1, 10, 100, 1000, 4000):
-                work = requests(kind, size, rng)
-                without, counted = [], []
-                for _ in range(args.rounds):
-                    raft.proposed.clear()
-                    backend.activity = nothing
-                    without.append(await measure(backend, batches, work))
-                    backend.activity = counting
-                    counted.append(await measure(backend, batches, work))
-                base, full = statistics.median(without), statistics.median(counted)
+        for size in (1, 10, 100, 1000):
+            work = some_keys(size, rng)
+            entries = [None] * size
+            for kind, count in (
+                ("set", activity.wrote),
+                ("get", lambda keys, entries=entries: activity.read(keys, entries, 0)),
+            ):
+                base = min([await batch_us(backend, batches, kind, work) for _ in rounds])
+                raft.proposed.clear()
+                cost = min([counting_us(activity, count, work, base) for _ in rounds])
                 print(
-                    f"{namespaces} namespaces  {kind} {size:5} keys a batch  {base:6.2f} us/key without, "
-                    f"{full:6.2f} with: {(full / base - 1) * 100:+5.1f} %",
+                    f"{namespaces} namespaces, {kind}, {size:4} keys a batch: {base:6.2f} us a key, "
+                    f"counting {cost:5.3f} us: {cost / base * 100:4.1f} %",
                     flush=True,
                 )
 

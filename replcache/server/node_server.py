@@ -174,6 +174,7 @@ class Server:
         accesses = Accesses(backend)
         accesses.start(self._supervisor)
         backend.activity.start(self._supervisor)
+        self._reporter.activity = backend.activity
         Evictor(backend, backend.activity, self._rng).start(self._supervisor)
         self.metrics.observe_activity(backend.activity.counts)
         reader = Reader(backend, accesses)

@@ -7,11 +7,14 @@ the log as a plain list of keys.
 from array import array
 from collections.abc import Mapping
 from heapq import nlargest
+from operator import itemgetter
 
 # Hashes of keys are taken apart into parts of so many bits, one for each row of a table.
 _PART_BITS = 20
 WIDTH_MIN = 1 << 12
 WIDTH_MAX = 1 << _PART_BITS
+# Keys that are kept before they are sorted, as a multiple of those that are to be kept: sorting is rare then.
+_SLACK = 4
 _HALVED = bytes(value >> 1 for value in range(256))
 _COUNT_MAX = 255
 # Increments per slot of the width after which all counts are halved.
@@ -38,27 +41,23 @@ class SpaceSaving:
 
     def merge(self, window: Mapping[bytes, int], scale: int = 1) -> None:
         """Adds `scale` times what was counted in a window."""
-        counts = self._counts
-        known = counts.keys() & window.keys()
-        for key in known:
-            counts[key] += window[key] * scale
-        if len(known) == len(window):
-            return
-        floor, room = self.floor, self._capacity
-        new = [(number, key) for key, number in window.items() if key not in known]
-        if len(new) > room:
-            kept = nlargest(room + 1, new)
-            new = kept[:room]
-            self.floor = max(self.floor, kept[room][0] * scale + floor)
-        for number, key in new:
-            counts[key] = number * scale + floor
-            if floor:
-                self._errors[key] = floor
-        if len(counts) > room:
-            best = nlargest(room + 1, [(number, key) for key, number in counts.items()])
-            self.floor = max(self.floor, best[room][0])
-            self._counts = {key: number for number, key in best[:room]}
-            self._errors = {key: error for key, error in self._errors.items() if key in self._counts}
+        counts, errors, floor = self._counts, self._errors, self.floor
+        for key, number in window.items():
+            known = counts.get(key)
+            if known is not None:
+                counts[key] = known + number * scale
+            else:
+                counts[key] = number * scale + floor
+                if floor:
+                    errors[key] = floor
+        if len(counts) > _SLACK * self._capacity:
+            self._trim()
+
+    def _trim(self) -> None:
+        ranked = sorted(self._counts.items(), key=itemgetter(1), reverse=True)
+        self.floor = max(self.floor, ranked[self._capacity][1])
+        self._counts = dict(ranked[: self._capacity])
+        self._errors = {key: error for key, error in self._errors.items() if key in self._counts}
 
     def top(self, number: int) -> list[tuple[bytes, int, int]]:
         """(key, count, error) of the most frequent ones, most frequent first."""

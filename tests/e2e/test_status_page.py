@@ -69,6 +69,7 @@ def test_page_follows_the_leader_through_kills(cluster: LocalCluster, browser: A
             wait_until(lambda: viewer.roles()[leader] == "leader", 10, "with its role")
             wait_until(lambda: "3 of 3" in viewer.text("#health"), 10, "all is well", viewer.roles)
             assert own in viewer.text("#watched")
+            wait_until(lambda: "user:" in viewer.text("#hot"), 10, "a hot key")
             with client.lock("orders/42", ttl="30s", note="worker-1") as lock:
                 wait_until(lambda: str(lock.token) in viewer.text("#locks"), 10, "the lock and its token")
                 assert "worker-1" in viewer.text("#locks")

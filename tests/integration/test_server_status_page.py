@@ -131,6 +131,8 @@ async def test_a_state_has_members_locks_and_rates_but_no_values() -> None:
         request = lock_pb2.AcquireRequest(name="orders", owner=b"me", note="worker-1")
         request.ttl.FromSeconds(60)
         token = (await one.lock.Acquire(request)).token
+        await one.cache.Get(cache_pb2.GetRequest(key=b"key"))
+        await one.cache.Get(cache_pb2.GetRequest(key=b"missing"))
         status, _, text = await get(one, "/status/state")
     assert status == 200
     assert "secret" not in text
@@ -141,6 +143,10 @@ async def test_a_state_has_members_locks_and_rates_but_no_values() -> None:
     (lock,) = state["locks"]
     assert (lock["name"], lock["first_holders"][0]["token"], lock["waiters"]) == ("orders", token, 0)
     assert state["totals"]["watches"] == 4
+    assert sorted(row[:2] for row in state["hot_reads"]) == [["key", 1], ["missing", 1]]
+    assert [row[0] for row in state["hot_writes"]] == ["key"]
+    (rest,) = state["namespaces"]
+    assert (rest["name"], rest["counts"][:3]) == ("", [1, 1, 1])
 
 
 async def test_names_are_hidden_where_the_configuration_says_so() -> None:
@@ -148,6 +154,7 @@ async def test_names_are_hidden_where_the_configuration_says_so() -> None:
         request = lock_pb2.AcquireRequest(name="orders-secret", owner=b"me-secret", note="note-secret")
         request.ttl.FromSeconds(60)
         await one.lock.Acquire(request)
+        await one.cache.Set(cache_pb2.SetRequest(key=b"key-secret", value=b"value"))
         _, _, text = await get(one, "/status/state")
         assert "secret" not in text
         assert json.loads(text)["shows_keys"] is False

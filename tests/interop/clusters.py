@@ -1,4 +1,4 @@
-"""The clusters that the programs talk to: three node processes, plain or with TLS on every port."""
+"""The clusters that the programs talk to: three node processes, plain or with TLS and tokens."""
 
 import random
 import subprocess
@@ -9,6 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.helpers.process_cluster import ProcessCluster
+
+AUTH_FILE = "auth.toml"
+RIGHTS = """
+[roles.interop]
+read = ["interop/"]
+write = ["interop/"]
+locks = ["interop/"]
+
+[users.programs]
+roles = ["interop"]
+"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ def running_cluster(
     cluster = ProcessCluster(directory, rng)
     access = Access()
     if secure:
-        access = Access(make_certificates(cluster, directory / "certs"))
+        access = make_access(cluster, directory / "access")
     try:
         start(cluster, access)
         yield cluster, access
@@ -46,13 +57,22 @@ def start(cluster: ProcessCluster, access: Access) -> None:
                 settings[f"REPLCACHE_{kind}_KEY"] = str(certificate.with_suffix(".key"))
             # Certificates are what is tested; the health pages of the nodes are only polled.
             settings |= {"REPLCACHE_PEER_TLS_CA": str(access.ca), "REPLCACHE_HTTP_TLS": "false"}
+            settings["REPLCACHE_AUTH_FILE"] = str(access.ca.with_name(AUTH_FILE))
         cluster.start(name, **settings)
     cluster.wait_ready()
 
 
-def make_certificates(cluster: ProcessCluster, folder: Path) -> Path:
-    """`replcache certs`, as an operator would use it; returns the authority's certificate."""
+def make_access(cluster: ProcessCluster, folder: Path) -> Access:
+    """Certificates for the nodes and a token for the programs, made as an operator would."""
     nodes = [option for name in cluster.names for option in ("--node", f"{name}=127.0.0.1,localhost")]
-    command = [sys.executable, "-m", "replcache.cli.main", "certs", str(folder), *nodes]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder / "ca.pem"
+    command_line("certs", str(folder), *nodes)
+    auth_file = folder / AUTH_FILE
+    auth_file.write_text(RIGHTS)
+    token = command_line("auth", "token", "create", "programs", "--file", str(auth_file))
+    return Access(folder / "ca.pem", token.strip())
+
+
+def command_line(*arguments: str) -> str:
+    """What `replcache` prints."""
+    command = [sys.executable, "-m", "replcache.cli.main", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

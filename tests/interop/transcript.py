@@ -21,7 +21,7 @@ SCENARIO = [
     'update: {"name":"Ada","admin":true} version 2',
     "update missing: NOT_FOUND may_have_executed=false",
     "set if absent: CONDITION_FAILED may_have_executed=false",
-    "set without key: INVALID_ARGUMENT may_have_executed=false",
+    "key too long: TOO_LARGE may_have_executed=false",
     "increment twice with one request id: 5 5",
     "batch: 1 6 1",
     "batch undone: BATCH_ABORTED may_have_executed=false",
@@ -35,7 +35,10 @@ SCENARIO = [
     "kill",
     "watch: 20 events in order over a leader kill",
 ]
-WITHOUT_TOKEN = "no token: UNAUTHENTICATED may_have_executed=false"
+GUARDED = [
+    "no token: UNAUTHENTICATED may_have_executed=false",
+    "no right: PERMISSION_DENIED may_have_executed=false",
+]
 
 
 class WrongTranscript(Exception):

@@ -16,8 +16,8 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/patterns/source.py",
     "replcache/patterns/cached_drivers.py",
 )
-# Tests wait for conditions (tests/helpers/wait.py); only helpers may pause.
-# (and programs that show how to use replcache, which wait before they retry).
+# Tests wait for conditions (tests/helpers/wait.py); only helpers may pause, and
+# programs that show how to use replcache: they wait before they retry.
 SLEEP_ALLOWED = ("tests/helpers/", "tests/simulation/", "tests/fault/soak.py", "tests/interop/python/")
 # Owners of tasks: everybody else uses asyncio.TaskGroup or them.
 TASKS_ALLOWED = ("replcache/tasks.py", "replcache/client/tasks.py", "tests/")

@@ -5,9 +5,8 @@ not known is ignored, so that nodes of different versions understand each other.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any
 
 import replcache
 from replcache.clock import Clock
@@ -15,6 +14,7 @@ from replcache.config import ServerConfig, is_loopback, parse_address
 from replcache.observability.metrics import Metrics
 from replcache.observability.recent import RecentEvents
 from replcache.raft.port import RaftPort
+from replcache.server.activity import Activity
 from replcache.server.health import can_serve
 from replcache.server.state_hash import StateCheck
 from replcache.server.watch_hub import WatchHub
@@ -107,16 +107,6 @@ class Report:
 _EMPTY = Report()
 
 
-class KeyStatistics(Protocol):
-    """Where hits, hot keys and namespaces come from."""
-
-    def hot_reads(self, limit: int) -> Sequence[tuple[bytes, int, int]]: ...
-
-    def hot_writes(self, limit: int) -> Sequence[tuple[bytes, int, int]]: ...
-
-    def by_namespace(self) -> Sequence[tuple[str, int, int, int, int, int]]: ...
-
-
 class Reporter:
     """Makes this node's report when somebody asks; between reports it costs nothing."""
 
@@ -129,7 +119,6 @@ class Reporter:
         events: RecentEvents,
         clock: Clock,
         check: StateCheck,
-        statistics: KeyStatistics | None = None,
     ) -> None:
         self._config = config
         self._port = port
@@ -138,7 +127,8 @@ class Reporter:
         self._events = events
         self._clock = clock
         self._check = check
-        self._statistics = statistics
+        # Where hits, hot keys and figures of namespaces come from, once there is one.
+        self.activity: Activity | None = None
         self._started_at = clock.now()
         self.shows_keys = shows_keys(config)
         self.http_address = ""
@@ -196,15 +186,19 @@ class Reporter:
         if last is not None:
             ago_s = round(self._clock.now() - last.at)
             rows["checks"] = [[last.index, ago_s, ", ".join(last.equal), ", ".join(last.diverged)]]
-        if self._statistics is not None:
-            rows["spaces"] = [list(row) for row in self._statistics.by_namespace()]
+        activity = self.activity
+        if activity is not None:
+            rows["spaces"] = [
+                [name, counts.hits, counts.misses, counts.writes, counts.expired, counts.evicted]
+                for name, counts in sorted(activity.counts.items())
+            ]
         if not self.shows_keys:
             return rows
         rows["watches"] = [[show(what), *more] for what, *more in self._watches.describe(WATCHES_TOLD)]
-        if self._statistics is not None:
+        if activity is not None:
             for name, hot in (
-                ("hot_reads", self._statistics.hot_reads(HOT_KEYS_TOLD)),
-                ("hot_writes", self._statistics.hot_writes(HOT_KEYS_TOLD)),
+                ("hot_reads", activity.most_read(HOT_KEYS_TOLD)),
+                ("hot_writes", activity.most_written(HOT_KEYS_TOLD)),
             ):
                 rows[name] = [[show(key), count, error] for key, count, error in hot]
         return rows

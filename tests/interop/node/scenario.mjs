@@ -47,7 +47,8 @@ async function refusals({ nodes: [, node] }) {
   print("update missing:", await outcome(node.cache("update", update)));
   const create = { key: bytes(`${prefix}user`), condition: { ifAbsent: true }, idempotency: once() };
   print("set if absent:", await outcome(node.cache("set", create)));
-  print("set without key:", await outcome(node.cache("set", { idempotency: once() })));
+  const long = { key: bytes(prefix.padEnd(1025)), idempotency: once() };
+  print("key too long:", await outcome(node.cache("set", long)));
 }
 
 /** The same request sent twice, to two nodes, counts once. */
@@ -193,6 +194,7 @@ if (token) {
   const stranger = new Node(addresses[0], caFile);
   print("no token:", await outcome(stranger.cache("get", { key: bytes(prefix) })));
   stranger.close();
+  print("no right:", await outcome(cluster.nodes[0].cache("get", { key: bytes("not/ours") })));
 }
 cluster.close();
 driver.close();

@@ -30,6 +30,8 @@ def main() -> None:
         stranger = connect(addresses[0], ca_file, None)
         get = cache_pb2.GetRequest(key=prefix)
         print("no token:", outcome(lambda: stranger.cache.Get(get, timeout=TRY_TIMEOUT_S)))
+        others = cache_pb2.GetRequest(key=b"not/ours")
+        print("no right:", outcome(lambda: cluster.nodes[0].cache.Get(others, timeout=TRY_TIMEOUT_S)))
 
 
 def read_and_write(cluster: Cluster, key: bytes) -> None:
@@ -77,8 +79,8 @@ def refusals(cluster: Cluster, prefix: bytes) -> None:
     absent = cache_pb2.Condition(if_absent=True)
     new = cache_pb2.SetRequest(key=prefix + b"user", condition=absent, idempotency=once())
     print("set if absent:", outcome(lambda: cache.Set(new, timeout=TRY_TIMEOUT_S)))
-    nameless = cache_pb2.SetRequest(idempotency=once())
-    print("set without key:", outcome(lambda: cache.Set(nameless, timeout=TRY_TIMEOUT_S)))
+    long = cache_pb2.SetRequest(key=prefix + bytes(1024), idempotency=once())
+    print("key too long:", outcome(lambda: cache.Set(long, timeout=TRY_TIMEOUT_S)))
 
 
 def count(cluster: Cluster, prefix: bytes) -> None:

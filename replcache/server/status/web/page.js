@@ -114,6 +114,7 @@ function show(before) {
     text("announce", leader ? `The leader is ${leader}, in term ${state.term}.` : "There is no leader.");
   tiles();
   fill("members", members.map(memberRow), "no members");
+  check();
   band.show(samples);
   for (const one of charts) one.show(samples);
   tables();
@@ -130,6 +131,16 @@ function health(members, leader) {
   else if (up < members.length) [css, words] = ["warn", `degraded · ${up} of ${members.length} nodes`];
   pill.className = `pill ${css}`;
   text("health", words);
+}
+
+// Whether the replicas hold the same state.
+function check() {
+  const found = state.check;
+  const line = document.getElementById("check");
+  line.className = found && found[3] ? "pill bad" : "soft";
+  if (!found) text("check", "");
+  else if (found[3]) text("check", `The states differ: ${found[3]} (compared ${age(found[1])} ago at index ${found[0]})`);
+  else text("check", `States compared ${age(found[1])} ago at index ${found[0]}: equal on ${found[2]}`);
 }
 
 function recent(key) {

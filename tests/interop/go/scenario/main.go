@@ -39,6 +39,8 @@ func main() {
 		stranger := must(connect(addresses[0], caFile, ""))
 		_, err := stranger.cache.Get(ctx, &pb.GetRequest{Key: []byte(prefix)})
 		fmt.Println("no token:", outcome("served", err))
+		_, err = nodes.nodes[0].cache.Get(ctx, &pb.GetRequest{Key: []byte("not/ours")})
+		fmt.Println("no right:", outcome("served", err))
 	}
 }
 
@@ -92,8 +94,9 @@ func refusals(ctx context.Context, cache pb.CacheClient, prefix string) {
 		Idempotency: once(),
 	})
 	fmt.Println("set if absent:", outcome("done", err))
-	_, err = cache.Set(ctx, &pb.SetRequest{Idempotency: once()})
-	fmt.Println("set without key:", outcome("done", err))
+	long := append([]byte(prefix), make([]byte, 1024)...)
+	_, err = cache.Set(ctx, &pb.SetRequest{Key: long, Idempotency: once()})
+	fmt.Println("key too long:", outcome("done", err))
 }
 
 // count sends the same request to two nodes; it counts once.

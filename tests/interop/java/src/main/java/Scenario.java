@@ -62,6 +62,7 @@ final class Scenario {
             try (var stranger = Node.connect(addresses[0], caFile, null)) {
                 print("no token:", outcome(() -> stranger.cache().get(get(prefix))));
             }
+            print("no right:", outcome(() -> nodes.get(0).cache().get(get("not/ours"))));
         }
         nodes.forEach(Node::close);
     }
@@ -106,7 +107,8 @@ final class Scenario {
         print("update missing:", outcome(() -> node(1).cache().update(append.build())));
         var create = set(prefix + "user", "").setCondition(Condition.newBuilder().setIfAbsent(true));
         print("set if absent:", outcome(() -> node(1).cache().set(create.build())));
-        print("set without key:", outcome(() -> node(1).cache().set(set("", "").build())));
+        var longKey = set(prefix + "x".repeat(1024), "");
+        print("key too long:", outcome(() -> node(1).cache().set(longKey.build())));
     }
 
     /** The same request sent twice, to two nodes, counts once. */
