@@ -1,6 +1,6 @@
 """A process with a write-behind view over SQLite, for tests that kill it.
 
-    python -m tests.helpers.behind_worker URL DATABASE [--sets N] [--crash-after-commit K] [--flush-every S] [--prefix P]
+    python -m tests.helpers.behind_worker URL DATABASE [--sets N] [--crash-after-commit K] ...
 
 Prints "ready", then "acknowledged N" when its sets are, then drains until it is killed. Every change that
 takes effect is a line of the table `journal`, every call of the writer one of `calls`.
