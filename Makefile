@@ -82,6 +82,9 @@ e2e: $(DEVELOPMENT) ## what a user types and opens: command line, status page, d
 interop: $(DEVELOPMENT) ## programs in other languages on live clusters (LANGUAGES="go rust"; all that this machine has tools for)
 	$(PY) -m tests.interop.run $(ARGS) $(LANGUAGES)
 
+mission: $(DEVELOPMENT) ## the large versions of the promises, one test for each (docs/mission.md); takes long
+	$(PYTEST) -s tests/mission
+
 ## --- longer runs, on demand; ARGS="--help" shows further options ---
 
 SEED ?=

@@ -453,6 +453,11 @@ class RaftNode:
     async def change_members(self, action: str, member: Member, deadline: float) -> tuple[Member, ...]:
         """See port.RaftPort.change_members."""
         await self._administer(action, member, deadline)
+        # The leader has committed it; this node may hear of it a moment later.
+        while (self.engine.configurations.member(member.name) is None) != (action == "remove"):
+            if self.clock.now() > deadline:
+                raise OutcomeUnknown(f"{action} {member.name}: committed, and not heard of here")
+            await asyncio.sleep(self.config.tick_s)
         return self.engine.configurations.current
 
     def answer(self, question: str, answerer: Answerer) -> None:

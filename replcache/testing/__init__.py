@@ -10,6 +10,19 @@
 With pytest there is nothing to import: the fixtures of plugin.py are there once replcache is installed.
 """
 
-from replcache.testing.cluster import Cluster, ClusterError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from replcache.testing.cluster import Cluster as Cluster
+    from replcache.testing.cluster import ClusterError as ClusterError
 
 __all__ = ["Cluster", "ClusterError"]
+
+
+def __getattr__(name: str) -> Any:
+    """When first used: the plugin is loaded in every pytest run, and gRPC takes a while."""
+    if name in __all__:
+        from replcache.testing import cluster
+
+        return getattr(cluster, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

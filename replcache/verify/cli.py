@@ -51,6 +51,9 @@ def run(
     read: Annotated[
         str, typer.Option(help="Level of the register's reads: linearizable, session or one.")
     ] = "linearizable",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Judge weak reads as linearizable: shows what they give up.")
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds for each call.", min=0.1)] = 5.0,
     recovery: Annotated[
         float, typer.Option(help="Seconds for the cluster to answer again at the end.", min=0.1)
@@ -91,6 +94,7 @@ def run(
                     timeout_s=timeout,
                     time_budget_s=budget,
                     recovery_s=recovery,
+                    strict=strict,
                 )
             )
         except (ReplcacheError, OSError, ValueError) as err:

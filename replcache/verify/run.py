@@ -113,6 +113,7 @@ async def verify(
     clean_up: bool = True,
     open_port: OpenPort | None = None,
     clock: Clock | None = None,
+    strict: bool = False,
 ) -> Report:
     """Runs a workload against a cluster and judges what it answered.
 
@@ -130,6 +131,7 @@ async def verify(
         clean_up: remove the keys of the run, unless it found a violation.
         open_port: another way to a store than the client; for tests.
         clock: that the calls are timed with. Checking takes its time from the system's.
+        strict: weak reads are judged as if they were linearizable: shows what the level gives up.
 
     Raises:
         ValueError: no such workload, or one that can't have this read level.
@@ -151,6 +153,7 @@ async def verify(
         ops_per_key=ops_per_key,
         read_level=read_level,
         timeout_s=timeout_s,
+        is_strict=strict,
         # Fresh keys for each run, also with the same seed: what an earlier run left must not be read.
         prefix=f"verify/{workload}/{seed}-{drawn.randrange(1 << 32):08x}/",
     )

@@ -53,6 +53,7 @@ class RunOptions:
     rate: calls a second of all processes together; 0: as fast as replies come.
     active_keys: keys in use at a time; 0: as the workload likes it.
     timeout_s: deadline of one call, which the ports were opened with.
+    is_strict: weak reads are judged as if they were linearizable.
     """
 
     seconds: float = 10.0
@@ -64,6 +65,7 @@ class RunOptions:
     read_level: ReadLevel = "linearizable"
     timeout_s: float = 5.0
     prefix: str = "verify/"
+    is_strict: bool = False
 
 
 class Process:

@@ -79,7 +79,7 @@ class RegisterWorkload(Workload):
             self._versions[key] = found.version
             return _answer((_number(found.value), found.version or None), found)
 
-        weak = "" if level == "linearizable" else level
+        weak = "" if level == "linearizable" or process.run.options.is_strict else level
         return await process.call("read", key, None, read, is_read=True, level=weak)
 
     async def _write(self, process: Process, key: str) -> Ended:

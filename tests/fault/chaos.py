@@ -41,6 +41,7 @@ async def run_workload(
         out / f"{workload}.jsonl",
         timeout_s=3.0,
         workload_options=OPTIONS.get(workload),
+        strict=args.strict,
     )
     return report, nemesis
 
@@ -81,6 +82,7 @@ def main() -> int:
     parser.add_argument("--workload", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--kinds", nargs="+", default=list(FAULTS), choices=list(FAULTS))
     parser.add_argument("--read", default="linearizable", choices=("linearizable", "one"))
+    parser.add_argument("--strict", action="store_true", help="judge reads of level one as linearizable")
     parser.add_argument("--out", type=Path, default=Path(".chaos"))
     return run(parser.parse_args())
 

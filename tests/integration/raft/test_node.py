@@ -148,6 +148,10 @@ async def test_a_member_is_added_by_name_promoted_and_removed(cluster):
     await async_wait_until(
         lambda: "n4" in leader.engine.configurations.voters, 10, "n4 votes", cluster.describe
     )
+    engine = leader.engine
+    await async_wait_until(
+        lambda: engine.configurations.current_index <= engine.commit_index, 10, "its promotion is committed"
+    )
     await cluster.wait_equal()
     follower = next(n for n in cluster.nodes.values() if n is not leader and n.config.name != "n4")
     members = await follower.change_members("remove", Member("n4", "", ""), cluster.clock.now() + 5)
