@@ -10,11 +10,13 @@ Hidden comments before a block are described in tests/helpers/doc_blocks.py.
 
 import json
 import os
+import re
 import select
 import shlex
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,7 +180,11 @@ def test_examples_work(page: str, examples: Examples) -> None:
 def test_every_block_names_a_language_that_is_run() -> None:
     """`text` for what is no code."""
     known = {"python", "sh", *PARSED, *PROSE, *ELSEWHERE}
-    unknown = [f"{block.place}: {block.language!r}" for block in BLOCKS if block.language not in known]
+    unknown = [
+        f"{block.place}: {block.language!r}"
+        for block in BLOCKS
+        if block.language not in known and not block.file
+    ]
     assert not unknown, unknown
 
 
@@ -201,6 +207,18 @@ def test_blocks_that_are_not_run_say_why(capsys: pytest.CaptureFixture[str]) -> 
     assert all(len(block.reason) > 5 for block in left_out)
     code = [block for block in BLOCKS if block.language in ("python", "sh") and not block.file]
     assert len([block for block in code if not block.reason]) > len(code) / 2
+
+
+def test_metrics_that_documents_name_are_exported(cluster: LocalCluster) -> None:
+    named: dict[str, str] = {}
+    for page in PAGES.keys() - {"docs/testing.md"}:  # names of fixtures
+        for quoted in re.findall(r"`[^`\n]+`", (ROOT / page).read_text(encoding="utf-8")):
+            named |= dict.fromkeys(re.findall(r"\breplcache_[a-z_]+\b", quoted), page)
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.ports.http}/metrics", timeout=20) as answer:
+        exported = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), flags=re.M))
+    missing = {name: page for name, page in named.items() if name not in exported}
+    assert not missing, missing
+    assert len(named) >= 10
 
 
 def test_a_wrong_example_is_noticed(examples: Examples) -> None:
