@@ -17,6 +17,8 @@ SCAN_PAGE_ENTRIES_MAX = 1000
 SCAN_PAGE_ENTRIES_DEFAULT = 100
 CONTENT_TYPE_BYTES_MAX = 128
 TAG_BYTES_MAX = 128
+# Keys of write-behind queues (replcache/patterns/behind.py), which are never evicted.
+WRITE_BEHIND_PREFIX = b"\0behind\0"
 TAGS_PER_ENTRY_MAX = 32
 # Tags that one Find or InvalidateTags names.
 TAGS_PER_REQUEST_MAX = 64

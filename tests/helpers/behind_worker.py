@@ -1,6 +1,6 @@
 """A process with a write-behind view over SQLite, for tests that kill it.
 
-    python -m tests.helpers.behind_worker URL DATABASE [--sets N] [--crash-after-commit K] [--flush-every S]
+    python -m tests.helpers.behind_worker URL DATABASE [--sets N] [--crash-after-commit K] ...
 
 Prints "ready", then "acknowledged N" when its sets are, then drains until it is killed. Every change that
 takes effect is a line of the table `journal`, every call of the writer one of `calls`.
@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=0)
     parser.add_argument("--crash-after-commit", type=int, default=0)
     parser.add_argument("--flush-every", default="200ms")
+    parser.add_argument("--prefix", default="row:")
     arguments = parser.parse_args()
     writer = Writer(arguments.database, arguments.crash_after_commit)
     with Client(arguments.url, timeout="20s") as client:
@@ -79,7 +80,7 @@ def main() -> None:
             loader=writer.table.load,
             writer=writer,
             mode="write_behind",
-            prefix="row:",
+            prefix=arguments.prefix,
             flush_every=arguments.flush_every,
             drain_ttl="2s",
         )
