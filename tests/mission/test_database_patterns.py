@@ -1,5 +1,6 @@
 """Cache and database on a real cluster, and many more interleavings than `make test` has time for."""
 
+import asyncio
 import json
 import os
 import random
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import replcache.compat as compat
-from replcache import Client
+from replcache import AsyncClient, Client
 from replcache.client.types import Entry
 from replcache.patterns.fill import Fills, FillTicket
 from tests.helpers.behind_worker import prepare
@@ -264,22 +265,31 @@ def test_row22_prewarming_goes_on_after_a_kill(
     assert rate < 2400
 
 
-def test_row24_a_thousand_updates_of_a_key_are_few_writes(client: Client) -> None:
+def test_row24_a_thousand_updates_of_a_key_are_few_writes(cluster: ProcessCluster) -> None:
     written: list[Any] = []
-    with client.through(
-        writer=written.extend, mode="write_behind", prefix="hot:", flush_every="250ms"
-    ) as view:
-        view.flush()
-        began = time.monotonic()
-        for number in range(1000):
-            view.set("k", number)
-            threading.Event().wait(max(0.0, began + (number + 1) / 1000 - time.monotonic()))
-        seconds = time.monotonic() - began
-        during = len(written)
-        view.flush()
-    print(f"\n1,000 updates in {seconds:.2f} s: {during} database writes during them, {len(written)} in all")
+
+    async def use() -> float:
+        client = AsyncClient(cluster.url, timeout="20s")
+        view = client.through(writer=written.extend, mode="write_behind", prefix="hot:")
+        async with view:
+            await view.set("k", "first")
+            await view.flush()
+            written.clear()
+            began = time.monotonic()
+            # Twenty callers, together a thousand updates in a second if the machine can do that.
+            for first in range(0, 980, 20):
+                await asyncio.gather(*(view.set("k", first + n) for n in range(20)))
+            for number in range(980, 1000):
+                await view.set("k", number)
+            seconds = time.monotonic() - began
+            print(f"\n1,000 updates in {seconds:.2f} s: {len(written)} database writes during them")
+            assert len(written) <= 5 * max(1.0, seconds)
+            await view.flush()
+        await client.close()
+        return seconds
+
+    asyncio.run(use())
     assert written[-1].value == 999
-    assert len(written) <= 5 * max(1.0, seconds)
 
 
 def test_row25_reconcile_finds_and_repairs(cluster: ProcessCluster, client: Client, tmp_path: Path) -> None:
