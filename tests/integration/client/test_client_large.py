@@ -49,6 +49,15 @@ def test_parts_are_not_seen_by_others(served: Driver, server: ServerThread) -> N
     assert served.get_value("m1") == data_of(3)
 
 
+def test_near_cache_holds_whole_values(server: ServerThread) -> None:
+    with Client(server.url, part_bytes=100) as client, client.near("big", max_staleness="10s") as near:
+        client.set("big", data_of(1))
+        assert near.get_value("big") == data_of(1)
+        wait_until(lambda: near.get_value("big") == data_of(1) and near.stats().hits, what="a near hit")
+        near.set("big", data_of(2))
+        assert near.get_value("big") == data_of(2)
+
+
 def test_what_shows_the_manifest_says_so(served: Driver) -> None:
     served.set("big", data_of(1))
     batch = served.run_batch(lambda b: b.get("big"))
