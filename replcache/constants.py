@@ -110,7 +110,7 @@ ACCESSED_KEYS_MAX = 50_000
 # Which keys are used is merged into the figures this often; of more reads, or writes, only so many count
 # (below 1 µs each).
 ACTIVITY_FLUSH_INTERVAL_S = 0.1
-ACTIVITY_SAMPLES = 1000
+ACTIVITY_SAMPLES = 2000
 # Most frequent keys that are kept: of N counted uses an estimate is wrong by at most about N / 1024.
 HOT_KEYS_KEPT = 1024
 # What a node tells the leader about used keys every ACTIVITY_FLUSH_INTERVAL_S: at most 640 kB/s.

@@ -223,15 +223,17 @@ async def test_good_certificates_of_wrong_callers_are_refused_and_logged_once(
     assert refused == [cause]
 
 
-@pytest.mark.parametrize("what", ["role", "certificate", "token"])
+@pytest.mark.parametrize("what", ["role", "certificate", "token", "user"])
 async def test_what_is_revoked_is_refused_and_logged_once(world: World, what: str) -> None:
-    token = world.file.token("shop") if what == "token" else ""
+    token = world.file.token("shop") if what in ("token", "user") else ""
     assert await world.code(world.leaf("shop"), token) is S.OK
     expected = S.UNAUTHENTICATED
     with capture_logs() as lines:
         if what == "role":
             expected = S.PERMISSION_DENIED
             world.file.change('[users.shop]\nroles = ["shop"]', "[users.shop]\nroles = []")
+        elif what == "user":
+            world.file.change('[users.shop]\nroles = ["shop"]\ncertificates = ["shop"]', "")
         elif what == "certificate":
             world.file.change('certificates = ["shop"]', "certificates = []")
         else:
