@@ -142,6 +142,9 @@ lint: $(DEVELOPMENT) ## ruff, mypy, import layers, generated code
 	$(PY) proto/generate.py --check
 	PYTHONPATH=. $(PY) scripts/generate_docs.py --check
 
+audit: $(DEVELOPMENT) ## known vulnerabilities of the installed packages, as far as the database can be reached
+	$(PY) scripts/audit.py
+
 format: $(DEVELOPMENT) ## rewrite the code in the common format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
@@ -162,4 +165,4 @@ clean: ## remove what make made (not a running cluster's data)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
-	test-processes e2e interop chaos power-cuts damage soak fuzz simulate bench bench-failover lint format proto generate docs clean
+	test-processes e2e interop chaos power-cuts damage soak fuzz simulate bench bench-failover lint audit format proto generate docs clean

@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from replcache.client.watch import WatchEvent as WatchEvent
     from replcache.client.watch import WatchKind as WatchKind
     from replcache.errors import ReplcacheError as ReplcacheError
+    from replcache.patterns.through import AsyncThrough as AsyncThrough
+    from replcache.patterns.through import Through as Through
 
 _EXPORTS = {
     "AsyncClient": "replcache.client.aio",
     "AsyncLock": "replcache.client.lock",
     "AsyncNear": "replcache.client.near",
+    "AsyncThrough": "replcache.patterns.through",
     "Client": "replcache.client.blocking",
     "ClientStatistics": "replcache.client.types",
     "Consistency": "replcache.client.types",
@@ -44,6 +47,7 @@ _EXPORTS = {
     "Near": "replcache.client.near_calls",
     "ReplcacheError": "replcache.errors",
     "SetResult": "replcache.client.types",
+    "Through": "replcache.patterns.through",
     "Typed": "replcache.client.codec",
     "WatchEvent": "replcache.client.watch",
     "WatchKind": "replcache.client.watch",

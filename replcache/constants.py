@@ -17,6 +17,8 @@ SCAN_PAGE_ENTRIES_MAX = 1000
 SCAN_PAGE_ENTRIES_DEFAULT = 100
 CONTENT_TYPE_BYTES_MAX = 128
 TAG_BYTES_MAX = 128
+# Keys of write-behind queues (replcache/patterns/behind.py), which are never evicted.
+WRITE_BEHIND_PREFIX = b"\0behind\0"
 TAGS_PER_ENTRY_MAX = 32
 # Tags that one Find or InvalidateTags names.
 TAGS_PER_REQUEST_MAX = 64
@@ -108,7 +110,7 @@ ACCESSED_KEYS_MAX = 50_000
 # Which keys are used is merged into the figures this often; of more reads, or writes, only so many count
 # (below 1 µs each).
 ACTIVITY_FLUSH_INTERVAL_S = 0.1
-ACTIVITY_SAMPLES = 1000
+ACTIVITY_SAMPLES = 2000
 # Most frequent keys that are kept: of N counted uses an estimate is wrong by at most about N / 1024.
 HOT_KEYS_KEPT = 1024
 # What a node tells the leader about used keys every ACTIVITY_FLUSH_INTERVAL_S: at most 640 kB/s.

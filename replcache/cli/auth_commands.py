@@ -131,6 +131,8 @@ def check(
         from replcache.server.security.auth_file import load_policy
 
         policy = load_policy(file)
+        if policy.orphans:
+            say(f"tokens of users that are not there, worth nothing: {', '.join(policy.orphans)}")
         asked = {"read": read or [], "write": write or [], "lock": lock or [], "admin": admin or []}
         if not any(asked.values()):
             _print_users(policy, [_user(policy, user)] if user else list(policy.users.values()), as_json)

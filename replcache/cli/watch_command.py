@@ -21,6 +21,7 @@ def watch(
     connection: Connection,
     prefix: Annotated[str, typer.Argument(help="Only keys that begin with this; without: all.")] = "",
     key: Annotated[str | None, typer.Option("--key", help="Only this key.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only entries that carry this tag.")] = None,
     start: Annotated[
         str, typer.Option("--start", help="now, snapshot (first what is there), or a revision.")
     ] = "now",
@@ -37,13 +38,13 @@ def watch(
 
     if start not in ("now", "snapshot") and not start.isdecimal():
         raise ConfigError(f"--start {start!r}: now, snapshot, or a revision")
-    if key is not None and prefix:
-        raise ConfigError("a prefix and --key exclude each other")
+    if (key is not None) + (tag is not None) + bool(prefix) > 1:
+        raise ConfigError("a prefix, --key and --tag exclude each other")
     end = None if seconds is None else time.monotonic() + seconds
     seen = 0
     with connection.client() as client:
         begin = start if not start.isdecimal() else int(start)
-        with client.watch(key=key, prefix=prefix, start=begin, keys_only=keys_only) as events:
+        with client.watch(key=key, prefix=prefix, tag=tag, start=begin, keys_only=keys_only) as events:
             while not limit or seen < limit:
                 left = 1.0 if end is None else end - time.monotonic()
                 if left <= 0:

@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from replcache.client.durations import Duration, parse_seconds
 from replcache.client.near_store import Freshness, NearStore, Row
+from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.requests import Key, key_bytes, prefix_bytes
 from replcache.client.retry import Backoff
-from replcache.client.types import DeleteResult, Entry, SetResult
+from replcache.client.types import Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch import AsyncWatch, watch_options
 from replcache.constants import (
     NEAR_ENTRIES_MAX_DEFAULT,
@@ -199,8 +200,15 @@ class AsyncNear:
         began_at = self._core.clock.now()
         try:
             waiter = self._client._waiter()
-            self._core.get_seen(name, self._client._timeout_s(timeout), waiter)
+            timeout_s = self._client._timeout_s(timeout)
+            self._core.get_seen(name, timeout_s, waiter)
             entry, revision = await waiter
+            if entry is not None and entry.content_type == MANIFEST_TYPE:
+                seen = entry.mod_revision
+                entry = await self._client._large.whole(entry, Consistency.LINEARIZABLE, 0, timeout_s)
+                if entry is None or entry.mod_revision != seen:
+                    # Changed since it was seen: of which revision this is, nobody has said.
+                    return entry
             if entry is None:
                 row = Row(None, revision, float("inf"))
             elif _may_be_kept(entry):

@@ -18,7 +18,8 @@ from replcache.client import status
 from replcache.client.core import ClientCore
 from replcache.client.durations import Duration, parse_seconds, parse_ttl_ms, to_proto
 from replcache.client.endpoints import Endpoint
-from replcache.client.requests import Key, key_bytes, prefix_bytes
+from replcache.client.parts import PART_MARK, parent_of
+from replcache.client.requests import Key, key_bytes, prefix_bytes, tag_list
 from replcache.client.retry import Backoff
 from replcache.client.types import Entry
 from replcache.errors import (
@@ -83,6 +84,12 @@ class WatchOptions:
     keys_only: bool
     progress_ms: int
     stall_timeout_s: float
+    tag: str | None = None
+
+    @property
+    def shows_parts(self) -> bool:
+        """Asked for the parts of large values by their names."""
+        return PART_MARK in (self.prefix if self.key is None else self.key)
 
 
 def watch_options(
@@ -92,6 +99,7 @@ def watch_options(
     keys_only: bool,
     progress: Duration,
     stall_timeout: Duration,
+    tag: str | None = None,
 ) -> WatchOptions:
     """Checks what a caller gave. Raises InvalidRequest."""
     if isinstance(start, str):
@@ -101,6 +109,8 @@ def watch_options(
         raise InvalidRequest(f"start={start}: revisions begin at 1", field="start")
     if key is not None and prefix:
         raise InvalidRequest("give a key or a prefix, not both", field="prefix")
+    if tag is not None and (key is not None or prefix):
+        raise InvalidRequest("give a tag, or a key or a prefix", field="tag")
     return WatchOptions(
         key_bytes(key) if key is not None else None,
         prefix_bytes(prefix),
@@ -108,6 +118,7 @@ def watch_options(
         keys_only,
         parse_ttl_ms(progress, "progress"),
         parse_seconds(stall_timeout, "stall_timeout"),
+        None if tag is None else tag_list([tag])[0],
     )
 
 
@@ -222,6 +233,8 @@ class AsyncWatch:
         request = watch_pb2.WatchRequest(keys_only=options.keys_only)
         if options.key is not None:
             request.key = options.key
+        elif options.tag is not None:
+            request.tag = options.tag
         else:
             request.prefix = options.prefix
         request.progress_interval.CopyFrom(to_proto(options.progress_ms))
@@ -248,7 +261,10 @@ class AsyncWatch:
             self.revision = message.header.revision
             self._has_position = True
         self._has_part_of_snapshot |= bool(message.entries)
+        with_parts = self._options.shows_parts
         for entry in message.entries:
+            if not with_parts and PART_MARK in entry.key and parent_of(entry.key):
+                continue
             found = core.context.entry(entry, message.header)
             self._events.append(WatchEvent(WatchKind.ENTRY, entry.mod_revision, entry.key, found))
         if message.snapshot_done:
@@ -256,6 +272,8 @@ class AsyncWatch:
             self._has_position = True
             self._events.append(WatchEvent(WatchKind.SYNCED, message.header.revision))
         for event in message.events:
+            if not with_parts and PART_MARK in event.key and parent_of(event.key):
+                continue
             changed = core.context.entry(event.entry, message.header) if event.HasField("entry") else None
             self._events.append(WatchEvent(_KINDS[event.kind], event.revision, event.key, changed))
         if message.progress_revision:

@@ -23,6 +23,7 @@ class AsyncWatchCalls:
         *,
         key: Key | None = None,
         prefix: Key = "",
+        tag: str | None = None,
         start: str | int = "now",
         keys_only: bool = False,
         progress: Duration = "1s",
@@ -31,11 +32,12 @@ class AsyncWatchCalls:
         """Changes of one key, or of all keys with a prefix, as an asynchronous iterator of WatchEvent.
 
         Args:
+            tag: instead: of the entries that carry this tag; one that loses it comes as a DELETE.
             start: "now", "snapshot" (first every entry, then the changes), or the first revision to deliver.
             progress: how often the server says that it is still there, 10 ms to 1 min.
             stall_timeout: Unavailable is raised when no node serves the watch for so long.
         """
-        options = watch_options(key, prefix, start, keys_only, progress, stall_timeout)
+        options = watch_options(key, prefix, start, keys_only, progress, stall_timeout, tag)
         self._waiter()  # starts the client when this is its first call
         return AsyncWatch(self._core, options)
 
@@ -53,13 +55,14 @@ class WatchCalls:
         *,
         key: Key | None = None,
         prefix: Key = "",
+        tag: str | None = None,
         start: str | int = "now",
         keys_only: bool = False,
         progress: Duration = "1s",
         stall_timeout: Duration = "30s",
     ) -> "Watch":
         """As AsyncClient.watch, as a plain iterator."""
-        options = watch_options(key, prefix, start, keys_only, progress, stall_timeout)
+        options = watch_options(key, prefix, start, keys_only, progress, stall_timeout, tag)
         self._ready()
         return Watch(self, AsyncWatch(self._core, options))
 

@@ -21,7 +21,7 @@ from replcache.client import convert
 from replcache.client.base import Prepared
 from replcache.client.requests import delete_operation, get_operation, set_operation
 from replcache.client.types import Consistency, Entry
-from replcache.constants import TTL_MS_MAX
+from replcache.constants import TTL_MS_MAX, WRITE_BEHIND_PREFIX
 from replcache.errors import InvalidRequest
 from replcache.patterns.source import DELETED, Row
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from replcache.client.aio import AsyncClient
 
 DELETED_CONTENT_TYPE = "application/x-replcache-deleted"
-PREFIX = b"\0behind\0"
 # Half of the longest ttl there is: about five years.
 RECORD_TTL_S = TTL_MS_MAX // 2000
 NAME_BYTES_MAX = 100
@@ -104,7 +103,7 @@ class Queue:
         return zlib.crc32(key.encode("utf-8", "surrogateescape")) % self.shards
 
     def _shard_prefix(self, shard: int) -> bytes:
-        return PREFIX + self.name.encode() + b"\0%d\0" % shard
+        return WRITE_BEHIND_PREFIX + self.name.encode() + b"\0%d\0" % shard
 
     def records_prefix(self, shard: int) -> bytes:
         return self._shard_prefix(shard) + b"key\0"

@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial, update_wrapper
-from typing import Any, Generic, NamedTuple, ParamSpec, Self, TypeVar, cast
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, cast, overload
 
 from replcache.client.aio import AsyncClient
 from replcache.client.base import BaseClient
@@ -32,7 +32,9 @@ from replcache.patterns.cached_store import CallStore
 from replcache.patterns.cached_stored import Found, Outcome
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Peeked(NamedTuple):
@@ -76,7 +78,7 @@ class _Decorated(Generic[P, R]):
         # Name, docstring and __wrapped__; its type is made for functions that wrap functions.
         update_wrapper(cast(Any, self), spec.function)
 
-    def __get__(self, instance: object, owner: type | None = None) -> Self:
+    def _bind(self, instance: object, owner: type | None) -> Any:
         """Methods: what is bound has the same functions, for that object."""
         if self._spec.binds == "class":
             return type(self)(self._spec, (owner if owner is not None else type(instance),))
@@ -109,6 +111,17 @@ class _Decorated(Generic[P, R]):
 
 class CachedFunction(_Decorated[P, R]):
     """A function, or method, decorated by Client.cached."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(
+        self: "CachedFunction[Concatenate[T, Q], R]", instance: T, owner: type | None = None
+    ) -> "CachedFunction[Q, R]": ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self._bind(instance, owner)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The stored answer, or that of the function.
@@ -174,6 +187,17 @@ class CachedFunction(_Decorated[P, R]):
 
 class AsyncCachedFunction(_Decorated[P, R]):
     """A coroutine function, or method, decorated by AsyncClient.cached; as CachedFunction, with await."""
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(
+        self: "AsyncCachedFunction[Concatenate[T, Q], R]", instance: T, owner: type | None = None
+    ) -> "AsyncCachedFunction[Q, R]": ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self._bind(instance, owner)
 
     def __init__(self, spec: Spec, bound: tuple[Any, ...] = ()) -> None:
         super().__init__(spec, bound)

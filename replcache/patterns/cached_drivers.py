@@ -15,7 +15,7 @@ from replcache.client.blocking import Client
 from replcache.client.holds import Lock as BlockingLock
 from replcache.client.lock import AsyncLock
 from replcache.clock import Clock
-from replcache.errors import LockTimeout, ReplcacheError
+from replcache.errors import LockTimeout, NotApplied, OutcomeUnknown, ReplcacheError
 from replcache.patterns import cached_steps as steps
 from replcache.patterns.cached_flight import Flight, loading, waiting_for
 from replcache.patterns.cached_info import Counts
@@ -36,6 +36,8 @@ class Health:
         self._counts = counts
         self._clock = clock
         self._paused_until = float("-inf")
+        # Errors of single requests that were logged; once of each kind is enough.
+        self._told: set[type[ReplcacheError]] = set()
 
     @property
     def is_paused(self) -> bool:
@@ -50,10 +52,16 @@ class Health:
         """Raises the error unless errors are to be ignored."""
         if not self._ignores:
             raise error
-        if self._clock.now() >= self._paused_until:
-            _LOGGER.warning("the cache does not work, calls go on without it: %s", error)
         self._counts.add("errors")
-        self._paused_until = self._clock.now() + PAUSE_S
+        is_news = type(error) not in self._told
+        if isinstance(error, NotApplied | OutcomeUnknown):
+            # The cluster, not this one request.
+            is_news = self._clock.now() >= self._paused_until
+            self._paused_until = self._clock.now() + PAUSE_S
+        else:
+            self._told.add(type(error))
+        if is_news:
+            _LOGGER.warning("the cache failed, the call goes on without it: %s: %s", error.reason, error)
 
 
 def _nothing(step: steps.Step) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from replcache.client.codec import Codec
 from replcache.client.durations import Duration, parse_seconds, parse_ttl_ms
 from replcache.client.types import Consistency
-from replcache.constants import LOCK_TTL_MS_MAX, LOCK_TTL_MS_MIN, TTL_MS_MAX
+from replcache.constants import LOCK_TTL_MS_MAX, LOCK_TTL_MS_MIN, LOCK_WAIT_MS_MAX, TTL_MS_MAX
 from replcache.errors import InvalidRequest
 from replcache.patterns.cached_stored import Found, Outcome
 
@@ -136,6 +136,9 @@ def parse_policy(
     lease_ms = parse_ttl_ms(lease, "lease", LOCK_TTL_MS_MAX)
     if lease_ms < LOCK_TTL_MS_MIN:
         raise InvalidRequest(f"lease={lease!r} is below {LOCK_TTL_MS_MIN} ms", field="lease")
+    wait_s = parse_seconds(wait, "wait")
+    if wait_s * 1000 > LOCK_WAIT_MS_MAX:
+        raise InvalidRequest(f"wait={wait!r} is above {LOCK_WAIT_MS_MAX} ms", field="wait")
     return Policy(
         ttl_ms=ttl_ms,
         jitter=float(jitter),
@@ -149,7 +152,7 @@ def parse_policy(
         when=when,
         codec=codec,
         lease_ms=lease_ms,
-        wait_s=parse_seconds(wait, "wait"),
+        wait_s=wait_s,
         ignore_errors=ignore_errors,
         read=None if read is None else Consistency(read),
         max_staleness=max_staleness,

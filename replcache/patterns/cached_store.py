@@ -77,7 +77,9 @@ class CallStore:
         operation = set_operation(self._name, data, content_type, ttl=ttl, tags=self._tags)
         operation.set.condition.if_mod_revision = revision
         self._stop_keeping()
-        return await self._write((operation, convert.set_result)) > 0
+        taken = await self._write((operation, convert.set_result)) > 0
+        self._placeholder = 0
+        return taken
 
     async def put(self, outcome: Outcome) -> SetResult:
         """Stores without a condition: a fill that began before is refused from now on."""
@@ -96,7 +98,9 @@ class CallStore:
                 (operation, convert.delete_result), self._policy.timeout
             )
         except (ConditionFailed, NotFound):
+            self._placeholder = 0
             return False
+        self._placeholder = 0
         return result.deleted
 
     def encoded(self, outcome: Outcome) -> tuple[bytes, str, timedelta]:
@@ -139,19 +143,18 @@ class CallStore:
                 continue
 
     def _stop_keeping(self) -> None:
-        self._placeholder = 0
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
 
     @property
     def has_placeholder(self) -> bool:
-        """A claim that was neither filled nor cleared."""
+        """A claim that was neither filled nor cleared, or not for certain."""
         return self._placeholder != 0
 
     async def give_up(self) -> None:
         """Clears the placeholder, so that nobody has to wait for its lease; never raises a ReplcacheError."""
-        revision = self._placeholder
+        revision, self._placeholder = self._placeholder, 0
         self._stop_keeping()
         if not revision or self._client._core.is_closed:
             return

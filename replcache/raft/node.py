@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,6 @@ from replcache.errors import (
     OutcomeUnknown,
     ReplcacheError,
     StalenessUnavailable,
-    StorageError,
 )
 from replcache.raft.backup import begin_backup
 from replcache.raft.disk import Disk, DiskFull, OsDisk
@@ -495,9 +495,6 @@ class RaftNode:
 
 
 def _run_sync(job: SyncJob) -> None:
-    try:
+    # A full disk is not fatal: complete() keeps what is not durable, and the engine refuses new commands.
+    with suppress(DiskFull):
         job.run()
-    except DiskFull:
-        return  # not fatal: complete() keeps what is not durable, and the engine refuses new commands
-    except StorageError:
-        raise

@@ -14,7 +14,7 @@ _PART_BITS = 20
 WIDTH_MIN = 1 << 12
 WIDTH_MAX = 1 << _PART_BITS
 # Keys that are kept before they are sorted, as a multiple of those that are to be kept: sorting is rare then.
-_SLACK = 4
+_SLACK = 8
 _HALVED = bytes(value >> 1 for value in range(256))
 _COUNT_MAX = 255
 # Increments per slot of the width after which all counts are halved.

@@ -169,7 +169,10 @@ class Victims:
 
 
 def _may_go(machine: StateMachine, namespace: Namespace, key: bytes) -> bool:
-    """The quota of everything does not take from a namespace that never evicts."""
+    """The quota of everything does not take from a namespace that never evicts; and what waits for a database
+    has no other copy."""
+    if key.startswith(constants.WRITE_BEHIND_PREFIX):
+        return False
     if namespace.prefix:
         return True
     other = machine.store.namespaces.find(key)

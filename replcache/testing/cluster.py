@@ -1,9 +1,12 @@
 """Cluster: real nodes on free ports in a temporary directory, which a test may kill, pause and cut off."""
 
 import json
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -34,7 +37,8 @@ class ClusterError(Exception):
 class Cluster:
     """Nodes n1, n2, ... as processes. Use it in `with`, or call start() and stop().
 
-    Stopping kills everything that is left and removes the directory, whatever happened before.
+    Stopping kills everything that is left and removes the directory, whatever happened before. The same
+    happens when the process that started it is killed.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Cluster:
             self._environment[f"REPLCACHE_{name.upper()}"] = text
         self._temporary: Path | None = None
         self._local: LocalCluster | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._cut: set[str] = set()
 
@@ -100,8 +105,28 @@ class Cluster:
         ports = None if known else free_ports(self._n, self._rng)
         self._local = LocalCluster(directory, None if known else self._n, ports)
         self._local.prepare()
+        self._start_reaper(directory)
         self._local.start((), self._environment)
         self.wait_ready()
+
+    def _start_reaper(self, directory: Path) -> None:
+        """See reaper.py; its own session, so that a Ctrl-C is not meant for it."""
+        home = str(Path(__file__).resolve().parents[2])
+        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._reaper = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "replcache.testing.reaper",
+                str(directory.absolute()),
+                "kept" if self._temporary is None else "temporary",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+        )
 
     def stop(self) -> None:
         """Stops the nodes and closes the clients that client() made. May be called twice."""
@@ -125,6 +150,12 @@ class Cluster:
         temporary, self._temporary = self._temporary, None
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        reaper, self._reaper = self._reaper, None
+        if reaper is not None:
+            # Nothing is left for it to do; it ends when it has seen that.
+            assert reaper.stdin is not None
+            reaper.stdin.close()
+            reaper.wait(STOP_GRACE_S)
         self._cut.clear()
 
     def __enter__(self) -> Self:

@@ -126,11 +126,9 @@ async def verify(
         faults: breaks the cluster meanwhile.
         history_path: the history is written there while it grows; may be replayed with `replay`.
         rate: calls a second of all processes together; 0: no limit.
-        timeout_s: deadline of each call.
-        recovery_s: time for the cluster to answer again at the end.
+        timeout_s, recovery_s: deadline of each call; time for the cluster to answer again at the end.
         clean_up: remove the keys of the run, unless it found a violation.
-        open_port: another way to a store than the client; for tests.
-        clock: that the calls are timed with. Checking takes its time from the system's.
+        open_port, clock: another way to a store than the client, and another clock for the calls; for tests.
         strict: weak reads are judged as if they were linearizable: shows what the level gives up.
 
     Raises:

@@ -161,12 +161,13 @@ def test_unit_starts_what_exists_and_is_told_when_it_is_ready(
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_unit_file_is_understood_by_systemd(tmp_path: Path) -> None:
-    text = (ROOT / "deploy/systemd/replcache.service").read_text(encoding="utf-8")
-    # The program is not installed where the unit expects it: any that exists will do.
-    (tmp_path / "replcache.service").write_text(text.replace("/opt/replcache/bin/replcache", "/bin/true"))
+def test_unit_files_are_understood_by_systemd(tmp_path: Path) -> None:
+    for unit in (ROOT / "deploy/systemd").iterdir():
+        # The program is not installed where the unit expects it: any that exists will do.
+        text = unit.read_text(encoding="utf-8").replace("/opt/replcache/bin/replcache", "/bin/true")
+        (tmp_path / unit.name).write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(tmp_path / "replcache.service")],
+        ["systemd-analyze", "verify", *sorted(map(str, tmp_path.iterdir()))],
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,11 +10,13 @@ Hidden comments before a block are described in tests/helpers/doc_blocks.py.
 
 import json
 import os
+import re
 import select
 import shlex
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +40,11 @@ PARSED = {"toml": tomllib.loads, "json": json.loads, "yaml": yaml.safe_load}
 PROSE = {"text", "diff"}
 # Executed by `make interop`, from files that docs/clients.md shows.
 ELSEWHERE = {"go", "java", "js", "javascript", "rust", "cpp", "proto"}
-BLOCK_TIMEOUT_S = 40.0
+BLOCK_TIMEOUT_S = 100.0
+# Pages whose examples belong together, on nodes of their own; the test runs them all.
+OWN_TESTS = {"docs/security.md": "tests/e2e/test_security_guide.py"}
+# Names that begin like a metric's are of metrics on these pages.
+OF_METRICS = ("docs/operations.md", "docs/performance.md", "docs/tuning.md", "deploy/RUNBOOK.md")
 # Ports of `make cluster`, which the documents name.
 PORTS = {"grpc": 7401, "peer": 7411, "http": 7421}
 
@@ -165,7 +171,8 @@ def examples(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) ->
         made.close()
 
 
-@pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if blocks])
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", [name for name, blocks in PAGES.items() if blocks and name not in OWN_TESTS])
 def test_examples_work(page: str, examples: Examples) -> None:
     problems = [examples.ask("new page")]
     for block in PAGES[page]:
@@ -175,10 +182,19 @@ def test_examples_work(page: str, examples: Examples) -> None:
     assert not problems, "\n".join(problems)
 
 
+@pytest.mark.parametrize(("page", "test"), OWN_TESTS.items())
+def test_pages_with_a_test_of_their_own_have_it(page: str, test: str) -> None:
+    assert page in (ROOT / test).read_text(encoding="utf-8")
+
+
 def test_every_block_names_a_language_that_is_run() -> None:
     """`text` for what is no code."""
     known = {"python", "sh", *PARSED, *PROSE, *ELSEWHERE}
-    unknown = [f"{block.place}: {block.language!r}" for block in BLOCKS if block.language not in known]
+    unknown = [
+        f"{block.place}: {block.language!r}"
+        for block in BLOCKS
+        if block.language not in known and not block.file
+    ]
     assert not unknown, unknown
 
 
@@ -201,6 +217,18 @@ def test_blocks_that_are_not_run_say_why(capsys: pytest.CaptureFixture[str]) -> 
     assert all(len(block.reason) > 5 for block in left_out)
     code = [block for block in BLOCKS if block.language in ("python", "sh") and not block.file]
     assert len([block for block in code if not block.reason]) > len(code) / 2
+
+
+def test_metrics_that_documents_name_are_exported(cluster: LocalCluster) -> None:
+    named: dict[str, str] = {}
+    for page in OF_METRICS:
+        for quoted in re.findall(r"`[^`\n]+`", (ROOT / page).read_text(encoding="utf-8")):
+            named |= dict.fromkeys(re.findall(r"\breplcache_[a-z_]+\b", quoted), page)
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.ports.http}/metrics", timeout=20) as answer:
+        exported = set(re.findall(r"^# TYPE (\w+)", answer.read().decode(), flags=re.M))
+    missing = {name: page for name, page in named.items() if name not in exported}
+    assert not missing, missing
+    assert len(named) >= 10
 
 
 def test_a_wrong_example_is_noticed(examples: Examples) -> None:

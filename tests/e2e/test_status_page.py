@@ -108,9 +108,14 @@ def test_page_follows_the_leader_through_kills(cluster: LocalCluster, browser: A
 
 def test_page_by_keyboard_on_a_phone_and_paused(cluster: LocalCluster, browser: Any) -> None:
     cluster.start()
+    with Client(cluster.url, timeout="20s") as client:
+        client.set_namespace("users-with-a-long-name", "user:", max_bytes=1 << 20, policy="lru")
+        client.set("user:" + "a-long-key-without-any-space" * 5, "value")
+        client.get("user:" + "another-long-key" * 9)
     viewer = look_at(browser, cluster.layout("n1").http_address, PHONE)
     page = viewer.page
     try:
+        wait_until(lambda: "users-with" in viewer.text("#namespaces"), 10, "the tables are full")
         width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         assert width[0] <= width[1], "the page is wider than a phone"
         page.keyboard.press("Tab")

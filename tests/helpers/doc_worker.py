@@ -76,6 +76,9 @@ def serve(url: str) -> None:
             if job["kind"] == "new page":
                 page.close()
                 page = Page(url)
+                with Client(url) as client:
+                    # What another page left is not what a reader of this one has.
+                    client.delete_range(b"\0")
             elif job["kind"] == "python":
                 page.python(job["text"], job["name"])
             else:

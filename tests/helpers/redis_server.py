@@ -35,6 +35,10 @@ class RedisServer:
     def client(self, **settings: Any) -> Any:
         return redis.Redis(unix_socket_path=self.path, **settings)
 
+    def signal(self, number: int) -> None:
+        """SIGSTOP freezes it, SIGCONT lets it go on."""
+        self._process.send_signal(number)
+
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(10)

@@ -14,12 +14,26 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from replcache.client import Client
 from replcache.pb.v1 import cache_pb2 as pb
-from replcache.pb.v1 import cache_pb2_grpc, lock_pb2, lock_pb2_grpc, watch_pb2, watch_pb2_grpc
+from replcache.pb.v1 import (
+    cache_pb2_grpc,
+    election_pb2,
+    election_pb2_grpc,
+    keyspace_pb2,
+    keyspace_pb2_grpc,
+    lease_pb2,
+    lease_pb2_grpc,
+    lock_pb2,
+    lock_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
+)
+from replcache.pb.v1.common_pb2 import Fence
 from tests.helpers.serving import wire_error
 from tests.helpers.wait import scaled, wait_until
 from tests.integration.test_server_process import address, node, stderr
@@ -76,6 +90,26 @@ def test_everything_works_through_gateways_and_stopping_leaves_nothing(tmp_path:
         assert not events(tmp_path, "gateway_killed")
 
 
+def newer_services_answer(channel: grpc.Channel, stub: Any) -> None:
+    """Elections with their stream, transactions, tags, leases and figures."""
+    election = election_pb2_grpc.ElectionStub(channel)  # type: ignore[no-untyped-call]
+    observing = election.Observe(election_pb2.LeaderRequest(name="e"), timeout=scaled(10))
+    assert not next(observing).HasField("leader")
+    candidate = election_pb2.CampaignRequest(name="e", candidate=b"c", ttl=Duration(seconds=30), value="v")
+    token = election.Campaign(candidate, timeout=scaled(5)).token
+    observed = next(observing).leader
+    assert (observed.candidate, observed.token, observed.value) == (b"c", token, "v")
+    observing.cancel()
+    txn = pb.TxnRequest(held=[Fence(name="e", token=token)], then=[{"set": {"key": b"t", "tags": ["x"]}}])
+    assert stub.Txn(txn, timeout=scaled(5)).succeeded
+    assert [entry.key for entry in stub.Find(pb.FindRequest(tags=["x"]), timeout=scaled(5)).entries] == [b"t"]
+    lease = lease_pb2_grpc.LeaseStub(channel)  # type: ignore[no-untyped-call]
+    granted = lease.Grant(lease_pb2.GrantLeaseRequest(ttl=Duration(seconds=9)), timeout=scaled(5))
+    assert granted.lease_id
+    keyspace = keyspace_pb2_grpc.KeyspaceStub(channel)  # type: ignore[no-untyped-call]
+    assert keyspace.Statistics(keyspace_pb2.StatisticsRequest(), timeout=scaled(5)).most_written
+
+
 def test_plain_grpc_calls_get_the_core_s_answers(tmp_path: Path) -> None:
     with gateways(tmp_path), grpc.insecure_channel(address(tmp_path)) as channel:
         stub = cache_pb2_grpc.CacheStub(channel)  # type: ignore[no-untyped-call]
@@ -98,8 +132,9 @@ def test_plain_grpc_calls_get_the_core_s_answers(tmp_path: Path) -> None:
         stub.Set(pb.SetRequest(key=b"w/1"), timeout=scaled(5))
         assert next(message for message in watch if message.events).events[0].key == b"w/1"
         watch.cancel()
+        newer_services_answer(channel, stub)
         health = health_pb2_grpc.HealthStub(channel)
-        for name, status in (("", 1), ("replcache.v1.Cache", 1)):
+        for name, status in (("", 1), ("replcache.v1.Cache", 1), ("replcache.v1.Election", 1)):
             asked = health_pb2.HealthCheckRequest(service=name)
             # The state is looked at twice a second: a node that has just begun to lead may not say so yet.
             wait_until(
@@ -113,7 +148,8 @@ def test_plain_grpc_calls_get_the_core_s_answers(tmp_path: Path) -> None:
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         listed = next(iter(reflection.ServerReflectionInfo(iter([asked]), timeout=scaled(5))))
-        assert "replcache.v1.Cache" in {s.name for s in listed.list_services_response.service}
+        names = {s.name for s in listed.list_services_response.service}
+        assert {f"replcache.v1.{name}" for name in ("Cache", "Lease", "Election", "Keyspace")} <= names
 
 
 def metric(tmp_path: Path, name: str) -> float:

@@ -11,7 +11,7 @@ import pytest
 
 from replcache.testing import Cluster, ClusterError
 from replcache.testing.cluster import Cluster as SameCluster
-from tests.helpers.wait import scaled
+from tests.helpers.wait import scaled, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/testing.md").read_text(), flags=re.S | re.M)
@@ -84,3 +84,20 @@ def test_misuse_is_said() -> None:
     cluster.stop()
     with pytest.raises(ClusterError, match="1 to 9"):
         Cluster(n=10).start()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_node_outlives_the_process_that_started_it(tmp_path: Path) -> None:
+    code = (
+        "import sys, signal; from replcache.testing import Cluster; cluster = Cluster(n=1).start();"
+        "print(cluster._local.directory, cluster._local.pid('n1'), flush=True); signal.pause()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    assert program.stdout is not None
+    directory, pid = program.stdout.readline().split()
+    assert Path(f"/proc/{int(pid)}").exists()
+    program.kill()
+    program.communicate()
+    wait_until(lambda: not Path(directory.decode()).exists(), 20, "the directory is removed")
+    wait_until(lambda: not Path(f"/proc/{int(pid)}").exists(), 20, "the node is gone")

@@ -11,6 +11,11 @@ from tests.helpers.wait import scaled
 
 LINE_TIMEOUT_S = 60.0
 
+# Only where tokens are asked for.
+GUARDED = [
+    "no token: UNAUTHENTICATED may_have_executed=false",
+    "no right: PERMISSION_DENIED may_have_executed=false",
+]
 FIRST = ["hello version 1"]
 SCENARIO = [
     "set: version 1",
@@ -32,12 +37,9 @@ SCENARIO = [
     "later token is larger: true",
     "stale fence: FENCE_REJECTED may_have_executed=false",
     "fenced write: version 2",
+    *GUARDED,
     "kill",
     "watch: 20 events in order over a leader kill",
-]
-GUARDED = [
-    "no token: UNAUTHENTICATED may_have_executed=false",
-    "no right: PERMISSION_DENIED may_have_executed=false",
 ]
 
 

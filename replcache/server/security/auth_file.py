@@ -156,11 +156,19 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """certificates: name in a certificate -> user's name."""
+    """What the file says.
+
+    Attributes:
+        tokens: those whose user exists.
+        certificates: name in a certificate -> user's name.
+        orphans: ids of the tokens of users that are not there. No error: who takes a user out of the file
+            must not have it refused, and the user stay, because of tokens that were forgotten.
+    """
 
     users: Mapping[str, User]
     tokens: Mapping[str, Token]
     certificates: Mapping[str, str]
+    orphans: tuple[str, ...] = ()
 
     def next_expiry(self, now: datetime) -> datetime | None:
         """When the next token that is good now ends."""
@@ -241,8 +249,6 @@ def _mismatches(file: _File) -> Iterator[tuple[_Place, str]]:
                 yield ("users", name, "certificates", index), f"{certificate!r} belongs to {owner!r} already"
     seen: set[str] = set()
     for index, token in enumerate(file.tokens):
-        if token.user not in file.users:
-            yield ("tokens", index, "user"), f"there is no user {token.user!r}"
         if token.id in seen:
             yield ("tokens", index, "id"), "appears twice"
         seen.add(token.id)
@@ -271,9 +277,11 @@ def _policy(file: _File, lines: Mapping[_Place, int]) -> Policy:
             _line(lines, ("tokens", index)),
         )
         for index, token in enumerate(file.tokens)
+        if token.user in users
     }
+    orphans = tuple(token.id for token in file.tokens if token.user not in users)
     certificates = {name: user for user, one in file.users.items() for name in one.certificates}
-    return Policy(users, tokens, certificates)
+    return Policy(users, tokens, certificates, orphans)
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -80,5 +80,7 @@ class PolicyStore:
         _log.info(
             "auth_file_loaded", users=len(policy.users), tokens=len(policy.tokens), generation=self.generation
         )
+        if policy.orphans:
+            _log.warning("auth_tokens_without_user", tokens=list(policy.orphans))
         if self._path.stat().st_mode & _READABLE_BY_OTHERS:
             _log.warning("auth_file_readable_by_others", file=str(self._path))

@@ -9,7 +9,7 @@ import pytest
 from replcache import Client, errors
 from replcache.client.parts import MANIFEST_TYPE, PART_MARK, Manifest
 from tests.helpers.client_driver import Driver, ServerThread
-from tests.helpers.wait import wait_until
+from tests.helpers.wait import scaled, wait_until
 
 
 def data_of(number: int, size: int = 1234) -> bytes:
@@ -47,6 +47,15 @@ def test_parts_are_not_seen_by_others(served: Driver, server: ServerThread) -> N
     assert [entry.value for entry in served.find_all(["t"])] == [b"small", data_of(1)]
     assert served.set_many({"m1": data_of(3), "m2": b"2"}).keys() == {"m1", "m2"}
     assert served.get_value("m1") == data_of(3)
+
+
+def test_near_cache_holds_whole_values(server: ServerThread) -> None:
+    with Client(server.url, part_bytes=100) as client, client.near("big", max_staleness="10s") as near:
+        client.set("big", data_of(1))
+        assert near.get_value("big") == data_of(1)
+        wait_until(lambda: near.get_value("big") == data_of(1) and near.stats().hits, what="a near hit")
+        near.set("big", data_of(2))
+        assert near.get_value("big") == data_of(2)
 
 
 def test_what_shows_the_manifest_says_so(served: Driver) -> None:
@@ -224,7 +233,7 @@ def test_never_a_mix_while_it_is_overwritten(served: Driver, server: ServerThrea
     def write(seed: int) -> None:
         rng = random.Random(seed)
         try:
-            with Client(server.url, part_bytes=100) as writer:
+            with Client(server.url, part_bytes=100, timeout=scaled(30)) as writer:
                 while not stop.is_set():
                     draw = rng.random()
                     if draw < 0.1:

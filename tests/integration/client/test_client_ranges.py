@@ -2,7 +2,7 @@
 
 import pytest
 
-from replcache import errors
+from replcache import Client, errors
 from replcache.client import convert
 from replcache.client.types import HotKey, NamespaceStatistics
 from replcache.pb.v1 import keyspace_pb2
@@ -127,3 +127,31 @@ def test_figures_of_a_node() -> None:
     assert found.namespaces[0].hit_rate == 0.75
     assert found.most_read == (HotKey(b"hot", 9, 1),)
     assert found.most_written == (HotKey(b"log", 8, 0),)
+
+
+def test_watching_a_tag(server: ServerThread) -> None:
+    with Client(server.url) as client, client.watch(tag="red", start="snapshot") as watch:
+        assert watch.next("10s").kind == "synced"
+        client.set("other", 1)
+        client.set("a", 1, tags=["red"])
+        client.set("a", 2)
+        client.set("b", 3, tags=["red"])
+        client.invalidate_tags("red")
+        seen = [watch.next("10s") for _ in range(4)]
+        assert [(event.kind, event.key) for event in seen] == [
+            ("put", b"a"),
+            ("delete", b"a"),
+            ("put", b"b"),
+            ("delete", b"b"),
+        ]
+
+
+def test_watches_leave_parts_of_large_values_out(server: ServerThread) -> None:
+    with Client(server.url, part_bytes=100) as client, client.watch(prefix="w", start="snapshot") as watch:
+        assert watch.next("10s").kind == "synced"
+        client.set("w1", b"x" * 1000)
+        client.set("w2", b"small")
+        seen = [watch.next("10s") for _ in range(2)]
+        assert [event.key for event in seen] == [b"w1", b"w2"]
+    with Client(server.url) as client, client.watch(prefix="w", start="snapshot") as watch:
+        assert [watch.next("10s").kind for _ in range(3)] == ["entry", "entry", "synced"]

@@ -305,10 +305,10 @@ int main(int count_of_arguments, char** arguments) {
   many_at_once(*nodes.all[2], prefix);
   transaction(*nodes.all[1], prefix);
   lock(*nodes.all[0], prefix);
-  watch(nodes, prefix + "watch/");
   if (!token.empty()) {
     Node stranger(addresses[0], ca_file, "");
     print("no token:", outcome([&] { return read(stranger, get(prefix)).entry().value(); }));
     print("no right:", outcome([&] { return read(*nodes.all[0], get("not/ours")).entry().value(); }));
   }
+  watch(nodes, prefix + "watch/");
 }

@@ -189,12 +189,12 @@ await count(cluster);
 await manyAtOnce(cluster);
 await transaction(cluster);
 await lock(cluster);
-await watch(cluster);
 if (token) {
   const stranger = new Node(addresses[0], caFile);
   print("no token:", await outcome(stranger.cache("get", { key: bytes(prefix) })));
   stranger.close();
   print("no right:", await outcome(cluster.nodes[0].cache("get", { key: bytes("not/ours") })));
 }
+await watch(cluster);
 cluster.close();
 driver.close();

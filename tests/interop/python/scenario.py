@@ -25,13 +25,13 @@ def main() -> None:
     many_at_once(cluster, prefix)
     transaction(cluster, prefix)
     lock(cluster, prefix)
-    watch(cluster, prefix + b"watch/")
     if token:
         stranger = connect(addresses[0], ca_file, None)
         get = cache_pb2.GetRequest(key=prefix)
         print("no token:", outcome(lambda: stranger.cache.Get(get, timeout=TRY_TIMEOUT_S)))
         others = cache_pb2.GetRequest(key=b"not/ours")
         print("no right:", outcome(lambda: cluster.nodes[0].cache.Get(others, timeout=TRY_TIMEOUT_S)))
+    watch(cluster, prefix + b"watch/")
 
 
 def read_and_write(cluster: Cluster, key: bytes) -> None:

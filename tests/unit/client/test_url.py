@@ -1,9 +1,11 @@
 """URL + arguments -> settings."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from replcache.client.channel import authorization
 from replcache.client.types import Consistency
 from replcache.client.url import ClientSettings, Route, parse_settings
 from replcache.errors import InvalidRequest
@@ -86,3 +88,72 @@ def test_refused_with_the_field_named(url: str | None, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         parse(url)
     assert caught.value.field == field
+
+
+TOKEN = "aaaaaaaaaaaa.not-to-be-seen"
+
+
+def test_token_comes_from_argument_url_environment_or_file() -> None:
+    environment = {"REPLCACHE_TOKEN": "c", "REPLCACHE_TOKEN_FILE": "d"}
+    assert parse("127.0.0.1:1", environment, token="a").token == "a"
+    assert parse("replcache://127.0.0.1:1/?token=b", environment).token == "b"
+    settings = parse("127.0.0.1:1", environment)
+    assert (settings.token, settings.token_file) == ("c", "")
+    assert parse("127.0.0.1:1", {"REPLCACHE_TOKEN_FILE": "d"}).token_file == "d"
+    settings = parse("127.0.0.1:1", environment, token_file="e")
+    assert (settings.token, settings.token_file) == ("", "e")
+    with pytest.raises(InvalidRequest, match="exclude each other"):
+        parse("127.0.0.1:1", token="a", token_file="b")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "[::1]:1", "127.9.9.9:1"])
+def test_token_goes_over_loopback_without_tls(address: str) -> None:
+    assert parse(address, token="a").token == "a"
+
+
+@pytest.mark.parametrize(
+    "address", ["cache-1:7401", "10.0.0.1:1", "localhost.example.org:1", "127.0.0.1:1,b:2"]
+)
+def test_token_goes_elsewhere_only_with_tls_or_when_it_is_said(address: str) -> None:
+    for arguments in ({"token": TOKEN}, {"token_file": "f"}):
+        with pytest.raises(InvalidRequest, match="clear text") as caught:
+            parse(address, **arguments)
+        assert TOKEN not in str(caught.value)
+        assert parse(address, **arguments, insecure=True).insecure
+        assert parse(address, **arguments, tls=True).tls
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"replcache://a:1/x?token={TOKEN}",
+        f"replcache://a:1/?token={TOKEN}",
+        f"http://a:1/?token={TOKEN}",
+        f"replcache://{TOKEN}@a:1/",
+        f"replcache://[a:1/?token={TOKEN}",
+        f"{TOKEN}@a:1",
+        f"replcache://127.0.0.1:1/?Token={TOKEN}",
+        f"replcache://127.0.0.1:1/?token={TOKEN}%20x",
+    ],
+)
+def test_token_is_in_no_error(url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(url)
+    shown = f"{caught.value} {caught.value.metadata} {caught.value.__context__}"
+    assert "not-to-be-seen" not in shown
+
+
+def test_token_is_in_no_repr() -> None:
+    settings = parse("127.0.0.1:1", token=TOKEN)
+    assert "not-to-be-seen" not in repr(settings) + str(settings)
+
+
+def test_header_is_not_made_for_an_address_that_was_learned_and_has_no_tls(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    for arguments in ({"token": TOKEN}, {"token_file": str(tmp_path / "token")}):
+        settings = parse("127.0.0.1:1", **arguments)
+        assert authorization("127.0.0.1:2", settings) == (("authorization", f"Bearer {TOKEN}"),)
+        assert authorization("10.0.0.1:2", settings) == ()
+    assert authorization("127.0.0.1:2", parse("127.0.0.1:1")) == ()
+    (tmp_path / "token").unlink()
+    assert authorization("127.0.0.1:2", settings) == ()

@@ -1,6 +1,8 @@
 """The Kubernetes files: valid by the schemas of the API, accepted as settings, and of one piece."""
 
 import configparser
+import re
+import subprocess
 from typing import Any
 
 import kubernetes_validate
@@ -124,7 +126,10 @@ def test_the_backup_jobs_save_and_forget_alike() -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
     unit.read(ROOT / "deploy/systemd/replcache-backup.service")
-    for text in (job["containers"][0]["args"][0], unit["Service"]["ExecStart"]):
+    on_machines = re.fullmatch(r"/bin/sh -ec '(.*)'", unit["Service"]["ExecStart"])
+    assert on_machines is not None
+    for text in (job["containers"][0]["args"][0], on_machines[1].replace("%%", "%")):
         assert "replcache snapshot save" in text
+        assert subprocess.run(["sh", "-n", "-c", text], check=False).returncode == 0
     for text in (job["containers"][0]["args"][0], unit["Service"]["ExecStartPost"]):
         assert '-name "*.rcsnap" -mtime +14 -delete' in text

@@ -125,6 +125,7 @@ def test_mistakes_are_found_when_decorating() -> None:
             ({"cache_exceptions": KeyError}, "needs negative_ttl"),
             ({"cache_exceptions": "KeyError", "negative_ttl": 1}, "no class of exceptions"),
             ({"lease": "1ms"}, "lease"),
+            ({"wait": "2h"}, "wait"),
             ({"ttl": None}, "time limit"),
         ):
             with pytest.raises(InvalidRequest, match=message):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from replcache.errors import NoLeader
+from replcache.errors import InvalidRequest, NoLeader
 from replcache.patterns.cached_drivers import PAUSE_S
 from replcache.patterns.fill import is_placeholder
 from tests.helpers.cached_world import World, run
@@ -225,5 +225,45 @@ def test_a_cluster_that_fails_during_the_load_does_not_lose_the_answer() -> None
         await world.clock.sleep(0.5)
         world.cluster.raft.leader = ""
         assert await call == "value"
+
+    run(work)
+
+
+def test_an_answer_that_can_not_be_stored_does_not_stop_the_cache() -> None:
+    """It is the caller's own; the others go on being kept, and no placeholder is left."""
+
+    async def work(world: World) -> None:
+        strict, lenient = world.cached(), world.cached(ignore_errors=True)
+        world.source.value = object()
+        with pytest.raises(InvalidRequest, match="can't be stored"):
+            await strict(1)
+        assert await lenient(2) is world.source.value
+        await world.clock.sleep(0.1)
+        assert world.stored(1) is None and world.stored(2) is None
+        world.source.value = "small"
+        assert [await lenient(3) for _ in range(2)] == ["small"] * 2
+        world.source.value = "x" * 2_000_000
+        assert len(await lenient(4)) == 2_000_000
+        assert world.source.loads == [1, 2, 3, 4]
+        assert lenient.cache_info().errors == 2
+
+    run(work)
+
+
+def test_a_fill_whose_answer_is_lost_is_not_taken_back() -> None:
+    """Nobody knows whether it was stored; giving up clears the placeholder only, and it is gone."""
+
+    async def work(world: World) -> None:
+        function = world.cached(ignore_errors=True, lease="1h")
+        world.source.delay_s = 1.0
+        call = asyncio.create_task(function(1))
+        await world.clock.sleep(0.5)
+        world.cluster.raft.lose_outcomes = 1
+        assert await call == "value"
+        await world.clock.sleep(PAUSE_S + 1)
+        assert world.stored(1).value == b"value"
+        assert await function(1) == "value"
+        assert world.source.loads == [1]
+        assert function.cache_info().errors == 1
 
     run(work)

@@ -136,6 +136,19 @@ async def test_everything_takes_nothing_from_a_namespace_that_never_evicts() -> 
     assert seen == {b"n"}
 
 
+async def test_what_waits_for_a_database_is_never_evicted() -> None:
+    raft = FakeRaft()
+    await run(raft, NamespaceSet("all", b"", 1 << 30, Policy.LRU))
+    await fill(raft, 0, 500, b"\0behind\0view\x000\0key\0")
+    await fill(raft, 0, 100, b"n")
+    victims = victims_of(raft, Usage(), "all")
+    namespace = namespace_of(raft.machine, "all")
+    seen = set()
+    for _ in range(20):
+        seen |= {key[:1] for key, _ in victims.choose(raft.machine, namespace, 50 * ENTRY_BYTES)}
+    assert seen == {b"n"}
+
+
 # --- the loop ---
 
 

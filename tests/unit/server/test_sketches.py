@@ -48,7 +48,7 @@ def test_counts_are_never_below_the_truth_nor_above_it_by_more_than_the_error(
         for key in window:
             truth[key] += scale
     kept = {key: (count, error) for key, count, error in sketch.top(1000)}
-    assert len(kept) <= 4 * capacity
+    assert len(kept) <= 8 * capacity
     for key, (count, error) in kept.items():
         assert count - error <= truth[key] <= count
     for key, number in truth.items():

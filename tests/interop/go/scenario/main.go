@@ -34,7 +34,6 @@ func main() {
 	manyAtOnce(ctx, nodes.nodes[2].cache, prefix)
 	transaction(ctx, nodes.nodes[1].cache, prefix)
 	lock(ctx, nodes.nodes[0], prefix)
-	watch(ctx, nodes, prefix+"watch/")
 	if token != "" {
 		stranger := must(connect(addresses[0], caFile, ""))
 		_, err := stranger.cache.Get(ctx, &pb.GetRequest{Key: []byte(prefix)})
@@ -42,6 +41,7 @@ func main() {
 		_, err = nodes.nodes[0].cache.Get(ctx, &pb.GetRequest{Key: []byte("not/ours")})
 		fmt.Println("no right:", outcome("served", err))
 	}
+	watch(ctx, nodes, prefix+"watch/")
 }
 
 func readAndWrite(ctx context.Context, nodes []*node, key string) {

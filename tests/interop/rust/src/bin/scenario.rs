@@ -31,15 +31,14 @@ async fn main() -> Result<(), Error> {
     many_at_once(&all[2], prefix).await?;
     transaction(&all[1], prefix).await;
     lock(&all[0], prefix).await?;
-    let mut own = all[0].clone();
-    let watching = Watching { nodes: Nodes { all, first: 0 }, prefix: format!("{prefix}watch/") };
-    watching.run().await?;
     if token.is_some() {
         let address = addresses.split(',').next().ok_or("no address")?;
         let mut stranger = Node::new(address, ca_file, None)?;
         println!("no token: {}", outcome(stranger.cache.get(get(prefix)).await.map(|_| "served")));
-        println!("no right: {}", outcome(own.cache.get(get("not/ours")).await.map(|_| "served")));
+        println!("no right: {}", outcome(all[0].cache.clone().get(get("not/ours")).await.map(|_| "served")));
     }
+    let watching = Watching { nodes: Nodes { all, first: 0 }, prefix: format!("{prefix}watch/") };
+    watching.run().await?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ import replcache.v1.WatchGrpc;
 
 /** The services of one node. */
 record Node(ManagedChannel channel) implements AutoCloseable {
-    private static final Duration TRY_TIMEOUT = Duration.ofSeconds(5);
+    private static final Duration TRY_TIMEOUT = Duration.ofSeconds(10);
 
     /** caFile and token may be null. */
     static Node connect(String address, String caFile, String token) throws IOException {

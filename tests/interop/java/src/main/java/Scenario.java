@@ -57,13 +57,13 @@ final class Scenario {
         scenario.manyAtOnce();
         scenario.transaction();
         scenario.lock();
-        new Watching(cluster, prefix + "watch/").run();
         if (token != null) {
             try (var stranger = Node.connect(addresses[0], caFile, null)) {
                 print("no token:", outcome(() -> stranger.cache().get(get(prefix))));
             }
             print("no right:", outcome(() -> nodes.get(0).cache().get(get("not/ours"))));
         }
+        new Watching(cluster, prefix + "watch/").run();
         nodes.forEach(Node::close);
     }
 
