@@ -259,6 +259,16 @@ MUTANTS = (
         directed="counted after its disk",
     ),
     raft(
+        "vote for known candidates only",
+        "the voter's configuration is old, and the only node that can win is not in it",
+        method(
+            "engine:Engine._is_acceptable",
+            "if isinstance(message, OPEN_MESSAGES):",
+            "if isinstance(message, LEADER_MESSAGES):",
+        ),
+        directed="voter that missed the candidate",
+    ),
+    raft(
         "append without looking at what is before",
         "SandTable: entries at the wrong place; the consistency check is missing",
         method(APPEND, "if own != message.prev_term:", "if own is None:"),
