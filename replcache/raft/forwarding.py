@@ -89,6 +89,11 @@ class Forwarding:
             self._enqueue(peer, message)
 
     def _refuse(self, peer: str, message: Forward, reason: str) -> None:
+        """Tells the origin that this sending is in no log and never will be.
+
+        True because no second copy of a sending exists: a connection hands over each frame once, and frames
+        that were not written are dropped with it. Only the origin sends a group again, as another attempt.
+        """
         self.groups_refused += 1
         refusal = ForwardRefused(message.sequence, message.boot, reason, message.attempt)
         self._engine.send(peer, refusal)

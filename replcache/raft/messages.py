@@ -164,7 +164,7 @@ class TimeoutNow:
 @dataclass(frozen=True, slots=True)
 class Forward:
     """A group of commands for the leader. `group` is an internal.Group, serialized; `attempt` counts the
-    sendings of this group by the process `boot`."""
+    sendings of this group by the process `boot`. Each sending arrives at most once: a refusal means it."""
 
     sequence: int = 0
     group: bytes = b""
