@@ -421,6 +421,16 @@ MUTANTS = (
         directed="given up in company",
     ),
     raft(
+        "keep a group that was refused",
+        "H17: its receiver appends it when it leads later",
+        method(
+            "forwarding:Forwarding.on_forward",
+            'self._refuse(peer, message, "not the leader")',
+            'self._refuse(peer, message, "not the leader")\n        self._enqueue(peer, message)',
+        ),
+        directed="refused for good",
+    ),
+    raft(
         "take the answer of an earlier life",
         "H16: request numbers start at 1 after a restart",
         method(
