@@ -249,6 +249,16 @@ MUTANTS = (
         directed="lost disk",
     ),
     raft(
+        "count what a lost disk held",
+        "the voter is back without its disk, and still counts until the configuration says so",
+        method(
+            "replication:Leadership._match",
+            "return progress.match if heard == progress.incarnation else 0",
+            "return progress.match",
+        ),
+        directed="counted after its disk",
+    ),
+    raft(
         "append without looking at what is before",
         "SandTable: entries at the wrong place; the consistency check is missing",
         method(APPEND, "if own != message.prev_term:", "if own is None:"),
@@ -428,7 +438,13 @@ MUTANTS = (
             'self._refuse(peer, message, "not the leader")',
             'self._refuse(peer, message, "not the leader")\n        self._enqueue(peer, message)',
         ),
-        directed="refused for good",
+        directed="refused and late",
+    ),
+    raft(
+        "append what was for another leader",
+        "H17: a late second copy of what this node refused is appended when it leads",
+        method("forwarding:Forwarding.on_forward", " or message.term != engine.term", ""),
+        directed="refused and late",
     ),
     raft(
         "take the answer of an earlier life",
