@@ -4,7 +4,7 @@ check, encode and decode in the same way.
 
 import random
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replcache.client import convert
 from replcache.client.batches import Converter, GetManyBatch, SetManyBatch, plain_size
@@ -24,12 +24,16 @@ from replcache.client.requests import (
     touch_operation,
     update_operation,
 )
+from replcache.client.tracing import client_tracing
 from replcache.client.types import Consistency
 from replcache.client.url import parse_settings
 from replcache.clock import Clock, SystemClock
 from replcache.constants import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX
 from replcache.errors import InvalidRequest
 from replcache.pb.v1 import cache_pb2
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 # A merge patch is JSON whatever the codec of values is.
 MERGE_CODEC = AutoCodec("json")
@@ -58,6 +62,7 @@ class BaseClient:
         token: str | None = None,
         token_file: str | None = None,
         insecure: bool | None = None,
+        tracer_provider: "TracerProvider | None" = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -79,6 +84,8 @@ class BaseClient:
             token, token_file: who this client is, where nodes ask for it (docs/security.md); without them
                 REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE of the environment.
             insecure: True: send the token without TLS to other machines too.
+            tracer_provider: where spans of calls go (docs/tracing.md); None: the program's, if the standard
+                variables of OpenTelemetry ask for traces.
             clock, rng: for tests.
 
         Raises:
@@ -106,6 +113,7 @@ class BaseClient:
         self._rng = rng if rng is not None else random.Random()
         custom = codec if codec is not None and not isinstance(codec, str) else None
         self._core = ClientCore(self.settings, self._clock, self._rng, custom)
+        self._core.tracing = client_tracing(tracer_provider)
         self._codec = self._core.codec
         self._whole_max = self.settings.whole_bytes_max
 
