@@ -73,19 +73,16 @@ class BaseClient:
                 environment variable REPLCACHE_URL. The following arguments are also URL parameters
                 (client/url.py), and win over them.
             timeout: for each call, with all its retries; default 5 s, which a failover fits into.
-            read: consistency of reads that do not say otherwise.
-            max_staleness: for reads of Consistency.ONE that do not say otherwise.
+            read, max_staleness: for reads that do not say otherwise; the bound is for Consistency.ONE.
             route: "leader" (saves a hop) or "any" (stay with one node).
             tls, ca, cert, key, server_name: files in PEM form; server_name replaces the address in the
                 check of the server's certificate.
             session_ttl: how long the cluster remembers this client's writes while it is silent.
             codec: "auto", "json", "msgpack", "pickle", or an object with encode and decode (client/codec.py).
             part_bytes: values above twice this are stored in parts of this size; default 512 KiB.
-            token, token_file: who this client is, where nodes ask for it (docs/security.md); without them
-                REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE of the environment.
+            token, token_file: who this client is; default: REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE.
             insecure: True: send the token without TLS to other machines too.
-            tracer_provider: where spans of calls go (docs/tracing.md); None: the program's, if the standard
-                variables of OpenTelemetry ask for traces.
+            tracer_provider: of OpenTelemetry, for spans of calls; None: as OTEL_* say (docs/tracing.md).
             clock, rng: for tests.
 
         Raises:
@@ -111,7 +108,7 @@ class BaseClient:
         self.settings = parse_settings(url, arguments)
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._rng = rng if rng is not None else random.Random()
-        custom = codec if codec is not None and not isinstance(codec, str) else None
+        custom = None if isinstance(codec, str) else codec
         self._core = ClientCore(self.settings, self._clock, self._rng, custom)
         self._core.tracing = client_tracing(tracer_provider)
         self._codec = self._core.codec
