@@ -57,6 +57,10 @@ cluster-status: $(RUNTIME) ## what each of its nodes does now
 cluster-down: $(RUNTIME) ## stop it; data stays in .cluster
 	@$(PY) -m replcache.cli.main cluster down $(CLUSTER_FLAGS)
 
+demo: $(RUNTIME) ## a recommender on real data, without and with the cache (ARGS="--users 10000 --database postgresql"); picture in .demo/
+	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[demo,postgresql]')
+	PYTHONPATH=. $(PY) -m examples.recommender $(ARGS)
+
 ## --- checks ---
 
 # Stages run one after another: the fast ones first, those with real processes last and alone.
@@ -164,5 +168,5 @@ clean: ## remove what make made (not a running cluster's data)
 	rm -rf $(VENV) $(VENV)-bootstrap build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install dev cluster cluster-up cluster-status cluster-down test test-fast test-simulation \
+.PHONY: help install dev cluster cluster-up cluster-status cluster-down demo test test-fast test-simulation \
 	test-processes e2e interop chaos power-cuts damage soak fuzz simulate bench bench-failover lint audit format proto generate docs clean

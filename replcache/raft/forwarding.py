@@ -40,11 +40,12 @@ class Forwarding:
         now = engine.clock.now()
         if engine.is_leader:
             for sequence, attempt, payload in engine.proposals.take_unsent(engine.term, now):
-                self._enqueue("", Forward(sequence, payload, engine.boot, attempt))
+                self._enqueue("", Forward(sequence, payload, engine.boot, attempt, engine.term))
             self._append_queue()
             return
         for sequence, attempt, payload in engine.proposals.take_unsent(engine.term, now):
-            if not engine.send(engine.leader, Forward(sequence, payload, engine.boot, attempt)):
+            message = Forward(sequence, payload, engine.boot, attempt, engine.term)
+            if not engine.send(engine.leader, message):
                 engine.proposals.refused(sequence, attempt)
 
     def _enqueue(self, peer: str, message: Forward) -> None:
@@ -80,8 +81,13 @@ class Forwarding:
         engine.append_as_leader([WireEntry(engine.term, ENTRY_COMMAND, payload)])
 
     def on_forward(self, peer: str, message: Forward) -> None:
+        """Refusing is for ever: the origin counts on it when it says "not applied".
+
+        So a late second copy of what was refused must be refused as well, also when this node leads
+        meanwhile: it is for the leader of another term.
+        """
         engine = self._engine
-        if not engine.is_leader:
+        if not engine.is_leader or message.term != engine.term:
             self._refuse(peer, message, "not the leader")
         elif self._queue_bytes > engine.config.proposals_bytes_max:
             self._refuse(peer, message, "overloaded")

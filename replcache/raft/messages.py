@@ -163,13 +163,14 @@ class TimeoutNow:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A group of commands for the leader. `group` is an internal.Group, serialized; `attempt` counts the
-    sendings of this group by the process `boot`."""
+    """A group of commands for the leader of `term`. `group` is an internal.Group, serialized; `attempt`
+    counts the sendings of this group by the process `boot`."""
 
     sequence: int = 0
     group: bytes = b""
     boot: int = 0
     attempt: int = 0
+    term: int = 0
 
 
 @dataclass(frozen=True, slots=True)

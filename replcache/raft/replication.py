@@ -241,8 +241,12 @@ class Leadership:
             engine.set_commit_index(candidate)
 
     def _match(self, name: str) -> int:
+        """0 for a voter that is back without the disk which held it: what it acknowledged is gone."""
         progress = self.progress.get(name)
-        return progress.match if progress is not None else 0
+        if progress is None:
+            return 0
+        heard = self._engine.peer_incarnations.get(name, progress.incarnation)
+        return progress.match if heard == progress.incarnation else 0
 
     def last_quorum_contact(self, now: float) -> float:
         """The latest time at which a majority of the voters, this node included, had been heard since."""

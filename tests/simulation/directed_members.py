@@ -198,8 +198,26 @@ def removal_of_the_leader_is_cut_short() -> None:
     stage.finish()
 
 
+def counted_after_its_disk() -> None:
+    """n2 held the write and is back without its disk: n1 and n3 alone are no majority of five."""
+    stage = Stage(5)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.hold_between("1", "345")
+    stage.write("n1", b"k")
+    stage.run(0.1)
+    stage.world.nodes["n2"].wipe()
+    stage.restart("n2")
+    stage.run(0.05)
+    stage.release("n1", "n3")
+    stage.release("n3", "n1")
+    stage.run(0.2)
+    stage.finish()
+
+
 SCRIPTS = {
     "lost disk": lost_disk,
+    "counted after its disk": counted_after_its_disk,
     "configuration behind a snapshot": configuration_behind_a_snapshot,
     "removal of the leader is cut short": removal_of_the_leader_is_cut_short,
     "vote from an empty disk": vote_from_an_empty_disk,

@@ -433,8 +433,46 @@ def given_up_in_company() -> None:
     stage.finish()
 
 
+def refused_and_late() -> None:
+    """H17: what a node refused because it did not lead, it refuses also when it leads: a late second copy."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.hold("n2", "n1", Forward)
+    outcome = stage.command("n2", Command(ops=(Increment(b"refused", 1),)), timeout_s=0.5)
+    stage.run(0.05)
+    sent = stage.held("n2", "n1")[0]
+    stage.release("n2", "n1", deliver=False)
+    stage.hold_between("2", "13")
+    stage.crash("n1")
+    stage.restart("n1")
+    stage.elect("n3")
+    engine = stage["n2"].engine
+    engine.election_deadline = engine.clock.now()  # it has lost its leader: nothing is sent again
+    stage.run(0.05)
+    stage.deliver("n2", "n1", sent)
+    stage.run(0.05)
+    refusal = next(message for message in stage.held("n1", "n2") if isinstance(message, ForwardRefused))
+    stage.deliver("n1", "n2", refusal)
+    stage.run_while(lambda: not outcome, 2.0, "the command ends")
+    stage.crash("n3")
+    stage.restart("n3")
+    stage.elect("n1")
+    stage.deliver("n2", "n1", sent)
+    stage.run(0.3)
+    executed = stage["n1"].machine.peek(b"refused") is not None
+    stage.expect(
+        not (executed and isinstance(outcome[0], NotApplied)),
+        "never applied",
+        f"{outcome[0]!r}, but it was executed",
+    )
+    stage.expect(isinstance(outcome[0], NotApplied), "not certain", f"{outcome[0]!r} after a refusal")
+    stage.finish()
+
+
 SCRIPTS = {
     "given up in company": given_up_in_company,
+    "refused and late": refused_and_late,
     "figure 8": figure_8,
     "stale reply": stale_reply,
     "stale match": stale_match,

@@ -231,11 +231,11 @@ class Faults:
         world = self._world
         if any(other.disk_was_hurt or other.refused for other in world.nodes.values() if other is not node):
             return False
-        for process in (n.process for n in world.nodes.values()):
-            if process is not None:
-                voters = process.engine.configurations.voters
-                if node.name in voters and len(voters) < 3:
-                    return False
+        for other in world.nodes.values():
+            process = other.process
+            voters = process.engine.configurations.voters if process is not None else other.last_voters
+            if node.name in voters and len(voters) < 3:
+                return False
         return True
 
     # --- the cluster's own doings --------------------------------------------------------------------------

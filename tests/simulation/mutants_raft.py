@@ -249,6 +249,16 @@ MUTANTS = (
         directed="lost disk",
     ),
     raft(
+        "count what a lost disk held",
+        "the voter is back without its disk, and still counts until the configuration says so",
+        method(
+            "replication:Leadership._match",
+            "return progress.match if heard == progress.incarnation else 0",
+            "return progress.match",
+        ),
+        directed="counted after its disk",
+    ),
+    raft(
         "append without looking at what is before",
         "SandTable: entries at the wrong place; the consistency check is missing",
         method(APPEND, "if own != message.prev_term:", "if own is None:"),
@@ -419,6 +429,12 @@ MUTANTS = (
             "    if group.is_certainly_not_appended:\n        return NoLeader('')\n    self.unknown += 1\n",
         ),
         directed="given up in company",
+    ),
+    raft(
+        "append what was for another leader",
+        "H17: a late second copy of what this node refused is appended when it leads",
+        method("forwarding:Forwarding.on_forward", " or message.term != engine.term", ""),
+        directed="refused and late",
     ),
     raft(
         "take the answer of an earlier life",

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from replcache.raft.library_frame import LEADER
-from replcache.raft.messages import AppendReply, PreVote, RequestVote, VoteReply
+from replcache.raft.messages import AppendReply, Forward, PreVote, RequestVote, VoteReply
 from replcache.raft.port import Member
 from replcache.statemachine.machine import Applied
 
@@ -209,18 +209,26 @@ class Oracles:
         self._committed.append(found)
         self._committed_in.append(process.engine.term)
         voters = [member.name for member in process.engine.configurations.current if member.voter]
-        holders = [name for name in voters if self._holds_durably(name, index, found[0])]
+        holders = [name for name in voters if self._holds_durably(process, name, index, found[0])]
         if len(holders) * 2 <= len(voters):
             self._fail(
                 "committed without majority",
                 f"{process.name} commits {index} (term {found[0]}) of voters {voters}, on disks: {holders}",
             )
 
-    def _holds_durably(self, name: str, index: int, term: int) -> bool:
+    def _holds_durably(self, leader: "Process", name: str, index: int, term: int) -> bool:
+        """A disk that was lost counts until the leader can know: its acknowledgement was true.
+
+        That is safe: the node without its disk does not vote, so each majority has another holder.
+        """
         node = self._world.nodes.get(name)
         if node is None:
             return False
         log = node.process.storage.wal if node.process is not None else node.last_log
+        if node.lost_log is not None and (
+            leader.engine.peer_incarnations.get(name) == node.lost_incarnation
+        ):
+            log = node.lost_log
         if log is None:
             return False
         if index <= log.base_index:
@@ -303,7 +311,8 @@ class Oracles:
         """What leaves a node binds it."""
         wal = process.storage.wal
         term = getattr(message, "term", 0)
-        if term and not isinstance(message, PreVote):
+        # A question about a term, and a request to the leader of one, promise nothing for it.
+        if term and not isinstance(message, (PreVote, Forward)):
             key = (process.name, process.incarnation)
             if term > self._told_terms.get(key, 0):
                 self._told_terms[key] = term

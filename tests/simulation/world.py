@@ -66,6 +66,12 @@ class SimNode:
         self.members = world.first_members
         # The log of the last process: what it had durable is what the disk has.
         self.last_log: Wal | None = None
+        # Of the last process: its incarnation, and the voters as it knew them.
+        self.last_incarnation = 0
+        self.last_voters: tuple[str, ...] = ()
+        # The log that went with a disk, and whose it was.
+        self.lost_log: Wal | None = None
+        self.lost_incarnation = 0
         drift = world.options.clock_drift
         self.clock = SimClock(world, rng.uniform(0.0, 1e5), 1.0 + drift * rng.uniform(-1, 1))
         self.process: Process | None = None
@@ -121,6 +127,8 @@ class SimNode:
             self._run_partly(process.sync_job.run, self.rng.randrange(1, 8))
         self.world.oracles.on_stopped(process)
         self.last_log = process.storage.wal
+        self.last_incarnation = process.incarnation
+        self.last_voters = process.engine.configurations.voters
         self.process = None
         process.kill()
         self.world.network.on_stopped(self.name)
@@ -135,6 +143,8 @@ class SimNode:
         self.stop(power=True)
         self.disk = SimDisk()
         self.refused = ""
+        if self.last_log is not None:
+            self.lost_log, self.lost_incarnation = self.last_log, self.last_incarnation
         self.disk_was_hurt = True
         self.is_damaged = False
         self.is_fresh = True

@@ -176,16 +176,18 @@ class TimeoutNow(_message.Message):
     def __init__(self, term: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
-    __slots__ = ("sequence", "group", "boot", "attempt")
+    __slots__ = ("sequence", "group", "boot", "attempt", "term")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     group: bytes
     boot: int
     attempt: int
-    def __init__(self, sequence: _Optional[int] = ..., group: _Optional[bytes] = ..., boot: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
+    term: int
+    def __init__(self, sequence: _Optional[int] = ..., group: _Optional[bytes] = ..., boot: _Optional[int] = ..., attempt: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
 
 class ForwardRefused(_message.Message):
     __slots__ = ("sequence", "boot", "reason", "attempt")

@@ -7,6 +7,7 @@ import pytest
 
 from replcache import Client
 from tests.helpers.client_driver import DRIVERS, ClusterThread, Driver, ServerThread
+from tests.helpers.wait import scaled
 
 ClientMaker = Callable[..., Driver]
 
@@ -60,6 +61,6 @@ def server(shared_server: ServerThread) -> Iterator[ServerThread]:
 @pytest.fixture(params=["async", "blocking"])
 def served(request: pytest.FixtureRequest, server: ServerThread) -> Iterator[Driver]:
     """A client of the real server in one colour. Values above 200 bytes are stored in parts of 100."""
-    driver = DRIVERS[request.param](server.url, part_bytes=100)
+    driver = DRIVERS[request.param](server.url, part_bytes=100, timeout=scaled(30))
     yield driver
     driver.close()

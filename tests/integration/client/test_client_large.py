@@ -9,7 +9,7 @@ import pytest
 from replcache import Client, errors
 from replcache.client.parts import MANIFEST_TYPE, PART_MARK, Manifest
 from tests.helpers.client_driver import Driver, ServerThread
-from tests.helpers.wait import wait_until
+from tests.helpers.wait import scaled, wait_until
 
 
 def data_of(number: int, size: int = 1234) -> bytes:
@@ -233,7 +233,7 @@ def test_never_a_mix_while_it_is_overwritten(served: Driver, server: ServerThrea
     def write(seed: int) -> None:
         rng = random.Random(seed)
         try:
-            with Client(server.url, part_bytes=100) as writer:
+            with Client(server.url, part_bytes=100, timeout=scaled(30)) as writer:
                 while not stop.is_set():
                     draw = rng.random()
                     if draw < 0.1:

@@ -13,7 +13,7 @@ import replcache.v1.SetRequest;
 class First {
     public static void main(String[] arguments) {
         var channel = Grpc.newChannelBuilder(arguments[0], InsecureChannelCredentials.create()).build();
-        var cache = CacheGrpc.newBlockingStub(channel).withDeadlineAfter(15, TimeUnit.SECONDS);
+        var cache = CacheGrpc.newBlockingStub(channel).withWaitForReady().withDeadlineAfter(15, TimeUnit.SECONDS);
         var key = ByteString.copyFromUtf8("greeting");
         // A new one for each write, the same for its retries.
         var id = ByteString.copyFromUtf8(UUID.randomUUID().toString());
