@@ -58,7 +58,7 @@ cluster-down: $(RUNTIME) ## stop it; data stays in .cluster
 	@$(PY) -m replcache.cli.main cluster down $(CLUSTER_FLAGS)
 
 demo: $(RUNTIME) ## a recommender on real data, without and with the cache (ARGS="--users 10000 --database postgresql"); picture in .demo/
-	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[demo,postgresql]')
+	@$(if $(RUNTIME),$(PY) -m pip install --quiet --disable-pip-version-check -e '.[demo]')
 	PYTHONPATH=. $(PY) -m examples.recommender $(ARGS)
 
 ## --- checks ---

@@ -110,7 +110,15 @@ def _start(binaries: Path, home: Path, log: Path, run_as: dict[str, Any]) -> "su
     data = home / "data"
     with log.open("wb") as output:
         common: dict[str, Any] = {"cwd": home, "stdout": output, "stderr": output, **run_as}
-        initdb = [binaries / "initdb", "--pgdata", data, "--auth", "trust", "--username", DATABASE_USER]
+        initdb: list[str | Path] = [
+            binaries / "initdb",
+            "--pgdata",
+            data,
+            "--auth",
+            "trust",
+            "--username",
+            DATABASE_USER,
+        ]
         if subprocess.run([*initdb, "--no-sync", "--encoding", "UTF8"], check=False, **common).returncode:
             raise RuntimeError(f"initdb failed:\n{log.read_text()[-2000:]}")
         settings = ["-c", "listen_addresses=", "-c", "max_connections=50"]

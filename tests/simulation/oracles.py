@@ -225,9 +225,7 @@ class Oracles:
         if node is None:
             return False
         log = node.process.storage.wal if node.process is not None else node.last_log
-        if node.lost_log is not None and (
-            leader.engine.peer_incarnations.get(name) == node.lost_incarnation
-        ):
+        if node.lost_log is not None and (leader.engine.peer_incarnations.get(name) == node.lost_incarnation):
             log = node.lost_log
         if log is None:
             return False
