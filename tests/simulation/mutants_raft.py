@@ -269,8 +269,8 @@ MUTANTS = (
         "State Machine Safety",
         method(
             "engine:Engine._apply_some",
-            "while self.applied_index < self.commit_index:",
-            "while self.applied_index < self.wal.last_index:",
+            "while self.applied_index < self.commit_index and",
+            "while self.applied_index < self.wal.last_index and",
         ),
     ),
     raft(
