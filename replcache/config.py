@@ -249,6 +249,12 @@ class ServerConfig(BaseModel):
         " auto: only when http_listen is loopback.",
     )
     reflection: bool = Field(True, description="gRPC server reflection (grpcurl and the like).")
+    tracing: Literal["off", "otlp"] = Field(
+        "off",
+        description="otlp: traces of calls go to OTEL_EXPORTER_OTLP_ENDPOINT (docs/tracing.md);"
+        " needs the extra `otel`.",
+    )
+    tracing_keys: bool = Field(False, description="Names of the keys of writes in traces (values never).")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level.")
     log_format: Literal["json", "console"] = Field("console", description="json for machines.")
 

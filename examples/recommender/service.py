@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from examples.recommender.catalogue import Movie
 from examples.recommender.database import Database
 from replcache import AsyncClient
+from replcache.errors import StalenessUnavailable
 from replcache.patterns.sql import SqlTable
 
 # No profile and no list that is served is older than this; within it any node answers from its own memory.
@@ -96,7 +97,7 @@ class WithCache:
             ttl=TTL,
             max_staleness=STALENESS_BOUND_S,
         )
-        self.recommended = cache.cached(
+        self.lists = cache.cached(
             ttl=TTL,
             key="recommended:{person}",
             jitter=0.1,
@@ -117,7 +118,17 @@ class WithCache:
         return int(done.stored)
 
     async def profile(self, person: str) -> Any:
-        return await self.profiles.get(person)
+        try:
+            return await self.profiles.get(person)
+        except StalenessUnavailable:
+            # No node can show now that it is fresh enough, as when the leader has just died.
+            return await self.database.profile(person)
+
+    async def recommended(self, person: str) -> Any:
+        try:
+            return await self.lists(person)
+        except StalenessUnavailable:
+            return await self.database.recommended(person)
 
     async def watch(self, person: str, movie: str) -> int:
         """Somebody watches a movie: history, profile, counters, and the old list is wrong. Returns how many
@@ -127,7 +138,7 @@ class WithCache:
         profile = await asyncio.to_thread(self.database.profiles.load, person)
         profile["watched"] += 1
         await self.profiles.set(person, profile)
-        await self.recommended.invalidate(person)
+        await self.lists.invalidate(person)
         async with self.cache.batch() as counters:
             counters.incr(f"watched:movie:{movie}")
             counters.incr("watched:all")

@@ -4,7 +4,7 @@ check, encode and decode in the same way.
 
 import random
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replcache.client import convert
 from replcache.client.batches import Converter, GetManyBatch, SetManyBatch, plain_size
@@ -24,12 +24,16 @@ from replcache.client.requests import (
     touch_operation,
     update_operation,
 )
+from replcache.client.tracing import client_tracing
 from replcache.client.types import Consistency
 from replcache.client.url import parse_settings
 from replcache.clock import Clock, SystemClock
 from replcache.constants import BATCH_BYTES_MAX, BATCH_OPERATIONS_MAX
 from replcache.errors import InvalidRequest
 from replcache.pb.v1 import cache_pb2
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 # A merge patch is JSON whatever the codec of values is.
 MERGE_CODEC = AutoCodec("json")
@@ -58,6 +62,7 @@ class BaseClient:
         token: str | None = None,
         token_file: str | None = None,
         insecure: bool | None = None,
+        tracer_provider: "TracerProvider | None" = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -68,17 +73,16 @@ class BaseClient:
                 environment variable REPLCACHE_URL. The following arguments are also URL parameters
                 (client/url.py), and win over them.
             timeout: for each call, with all its retries; default 5 s, which a failover fits into.
-            read: consistency of reads that do not say otherwise.
-            max_staleness: for reads of Consistency.ONE that do not say otherwise.
+            read, max_staleness: for reads that do not say otherwise; the bound is for Consistency.ONE.
             route: "leader" (saves a hop) or "any" (stay with one node).
             tls, ca, cert, key, server_name: files in PEM form; server_name replaces the address in the
                 check of the server's certificate.
             session_ttl: how long the cluster remembers this client's writes while it is silent.
             codec: "auto", "json", "msgpack", "pickle", or an object with encode and decode (client/codec.py).
             part_bytes: values above twice this are stored in parts of this size; default 512 KiB.
-            token, token_file: who this client is, where nodes ask for it (docs/security.md); without them
-                REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE of the environment.
+            token, token_file: who this client is; default: REPLCACHE_TOKEN or REPLCACHE_TOKEN_FILE.
             insecure: True: send the token without TLS to other machines too.
+            tracer_provider: of OpenTelemetry, for spans of calls; None: as OTEL_* say (docs/tracing.md).
             clock, rng: for tests.
 
         Raises:
@@ -104,8 +108,9 @@ class BaseClient:
         self.settings = parse_settings(url, arguments)
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._rng = rng if rng is not None else random.Random()
-        custom = codec if codec is not None and not isinstance(codec, str) else None
+        custom = None if isinstance(codec, str) else codec
         self._core = ClientCore(self.settings, self._clock, self._rng, custom)
+        self._core.tracing = client_tracing(tracer_provider)
         self._codec = self._core.codec
         self._whole_max = self.settings.whole_bytes_max
 

@@ -17,6 +17,8 @@ from replcache.errors import OutcomeUnknown, ReplcacheError
 from replcache.pb.v1 import cache_pb2, common_pb2
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from replcache.client.link import Link
     from replcache.client.pipeline import Lane
     from replcache.client.sessions import Session
@@ -43,7 +45,7 @@ class Batch:
     __slots__ = (
         "attempt_deadline", "attempts", "bucket", "deadline", "first_sent_at", "id", "is_done", "is_queued",
         "join_until", "lane", "last_error", "link", "maybe_executed", "sent_at", "sequence", "session",
-        "size_bytes", "timeout_s", "waiters", "written",
+        "size_bytes", "span", "timeout_s", "waiters", "written",
     )  # fmt: skip
     can_split: ClassVar[bool] = True
 
@@ -72,6 +74,8 @@ class Batch:
         self.is_queued = False
         self.is_done = False
         self.last_error: ReplcacheError | None = None
+        # Of the try that is under way, while calls are traced.
+        self.span: Span | None = None
 
     def __len__(self) -> int:
         return len(self.waiters)

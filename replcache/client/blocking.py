@@ -68,6 +68,8 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Thr
     def _call(self, function: Callable[..., None], args: tuple[Any, ...], timeout_s: float) -> Any:
         if not self._bridge.is_running:
             self._ready()
+        if self._core.tracing is not None:
+            function = self._core.tracing.carried(function)
         return self._bridge.call(function, args, timeout_s)
 
     def _run(
@@ -78,6 +80,8 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Thr
     ) -> Any:
         if not self._bridge.is_running:
             self._ready()
+        if self._core.tracing is not None:
+            coroutine = self._core.tracing.carrying(coroutine)
         return self._bridge.run(coroutine, self._timeout_s(timeout) + extra_s)
 
     def _operate(self, prepared: Prepared, timeout: Duration | None) -> Any:

@@ -123,8 +123,8 @@ class Connection:
             self.channel = grpc.aio.insecure_channel(address, options=options)
         else:
             self.channel = grpc.aio.secure_channel(address, tls, options=options)
-        headers = authorization(address, settings)
-        calls: Any = Authorized(self.channel, headers) if headers else self.channel
+        self.headers = authorization(address, settings)
+        calls: Any = Authorized(self.channel, self.headers) if self.headers else self.channel
         # The generated stubs are typed for the blocking API only.
         self.cache = CacheStub(calls)  # type: ignore[no-untyped-call]
         self.lock = LockStub(calls)  # type: ignore[no-untyped-call]

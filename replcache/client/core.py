@@ -19,6 +19,7 @@ from replcache.client.retry import Action, Backoff, after_deadline, decide
 from replcache.client.sessions import Session
 from replcache.client.statistics import Counters
 from replcache.client.tasks import TaskOwner
+from replcache.client.tracing import ClientTracing, traced
 from replcache.client.types import ClientStatistics, Consistency
 from replcache.client.url import ClientSettings
 from replcache.clock import Clock
@@ -56,6 +57,7 @@ class ClientCore:
         self.context = ReplyContext(self.codec, self.counters)
         self.router = Router(settings.endpoints, settings.route, rng)
         self.tasks = TaskOwner()
+        self.tracing: ClientTracing | None = None
         # The newest revision that any reply has shown: reads of Consistency.SESSION never go behind it.
         self.revision = 0
         # Large values that this client has written or read: key -> id of their parts. See operate.
@@ -128,12 +130,16 @@ class ClientCore:
                 operation.set.ttl.CopyFrom(to_proto(ttl_ms))
             self.operate(operation, set_result, timeout_s, waiter)
             return
+        if self.tracing is not None:
+            waiter = self.tracing.call("set", waiter)
         self.pipeline.writes.join_set(key, value, content_type, ttl_ms, timeout_s, waiter)
 
     def get_plain(
         self, key: bytes, level: Consistency, max_staleness_ms: int, timeout_s: float, waiter: Waiter
     ) -> None:
         self.counters.calls += 1
+        if self.tracing is not None:
+            waiter = self.tracing.call("get", waiter)
         pipeline = self.pipeline
         lane = pipeline.reads if level is Consistency.LINEARIZABLE else pipeline.local_reads
         lane.join_get(GetBatch, key, LEVELS[level], max_staleness_ms, timeout_s, waiter)
@@ -142,6 +148,8 @@ class ClientCore:
         self, key: bytes, level: Consistency, max_staleness_ms: int, timeout_s: float, waiter: Waiter
     ) -> None:
         self.counters.calls += 1
+        if self.tracing is not None:
+            waiter = self.tracing.call("get", waiter)
         pipeline = self.pipeline
         lane = pipeline.reads if level is Consistency.LINEARIZABLE else pipeline.local_reads
         lane.join_get(FullGetBatch, key, LEVELS[level], max_staleness_ms, timeout_s, waiter)
@@ -149,6 +157,8 @@ class ClientCore:
     def get_seen(self, key: bytes, timeout_s: float, waiter: Waiter) -> None:
         """A linearizable read whose waiter gets (entry or None, revision that was seen)."""
         self.counters.calls += 1
+        if self.tracing is not None:
+            waiter = self.tracing.call("get", waiter)
         level = LEVELS[Consistency.LINEARIZABLE]
         self.pipeline.reads.join_get(SeenGetBatch, key, level, 0, timeout_s, waiter)
 
@@ -158,6 +168,8 @@ class ClientCore:
         self.counters.calls += 1
         if self.large:
             convert = self._with_cleaning(operation, convert)
+        if self.tracing is not None:
+            waiter = self.tracing.call(operation.WhichOneof("kind") or "operation", waiter)
         self.pipeline.writes.join_operation(operation, convert, timeout_s, waiter)
 
     def _with_cleaning(self, operation: cache_pb2.Operation, convert: Converter) -> Converter:
@@ -189,10 +201,14 @@ class ClientCore:
     def submit_write(self, batch: Batch) -> None:
         """A batch of one caller."""
         self.counters.calls += len(batch)
+        if self.tracing is not None:
+            self.tracing.calls("write many", batch)
         self.pipeline.writes.enqueue(batch)
 
     def submit_read(self, batch: Batch, level: Consistency) -> None:
         self.counters.calls += len(batch)
+        if self.tracing is not None:
+            self.tracing.calls("read many", batch)
         pipeline = self.pipeline
         lane = pipeline.reads if level is Consistency.LINEARIZABLE else pipeline.local_reads
         lane.enqueue(batch)
@@ -312,6 +328,7 @@ class ClientCore:
 
     # --- unary calls ---
 
+    @traced
     async def unary(
         self,
         service: str,
@@ -383,7 +400,10 @@ class ClientCore:
             if connect_first:
                 async with asyncio.timeout(min(timeout_s, CLIENT_ATTEMPT_TIMEOUT_S)):
                     await connection.channel.channel_ready()
-            call = getattr(getattr(connection, service), method)(request, timeout=timeout_s)
+            stub = getattr(getattr(connection, service), method)
+            if self.tracing is not None:
+                stub = self.tracing.sending(stub, connection.headers)
+            call = stub(request, timeout=timeout_s)
             if timeout_s > CLIENT_ATTEMPT_TIMEOUT_S:
                 await self._watch_over(call, connection)
             response = await call

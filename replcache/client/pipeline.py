@@ -179,6 +179,8 @@ class Lane:
     def send_again(self, batches: list[Batch], error: ReplcacheError, at_once: bool) -> None:
         """Puts batches back in front, in their order, and waits as long as the failures in a row suggest."""
         for batch in sorted(batches, key=lambda b: b.id, reverse=True):
+            if batch.span is not None:
+                self._pipeline.end_span(batch, error)
             batch.link = None
             batch.last_error = error
             batch.is_queued = True
@@ -295,6 +297,8 @@ class Pipeline:
             session.used_at = now
         elif isinstance(batch, GetBatch) and batch.level == common_pb2.READ_LEVEL_SESSION:
             message.read.min_revision = self.core.revision
+        if self.core.tracing is not None:
+            self.core.tracing.message(batch, message, link.endpoint.address)
         self.core.counters.messages += 1
         link.send(batch, message)
         self.watch_deadline(min(batch.deadline, batch.attempt_deadline))
@@ -341,7 +345,7 @@ class Pipeline:
         if decision.action is Action.FAIL:
             self.fail(batch, decision.error)
         elif decision.action is Action.SPLIT:
-            self._split(batch)
+            self._split(batch, error)
         elif decision.action is Action.NEW_SESSION:
             self.core.drop_session(batch.session)
             batch.session = None
@@ -352,11 +356,11 @@ class Pipeline:
             lane.send_again([batch], error, at_once=isinstance(error, OutcomeUnknown))
         lane.schedule_flush()
 
-    def _split(self, batch: Batch) -> None:
+    def _split(self, batch: Batch, error: ReplcacheError) -> None:
         lane = batch.lane
         assert lane is not None
         now = self.now()
-        self.finish(batch)
+        self.finish(batch, error)
         for half in batch.halves(now):
             lane.enqueue(half)
 
@@ -386,15 +390,21 @@ class Pipeline:
 
     # --- endings ---
 
-    def finish(self, batch: Batch) -> None:
+    def finish(self, batch: Batch, error: ReplcacheError | None = None) -> None:
         """The batch will never be sent again, and its answer will not be looked at."""
+        if batch.span is not None:
+            self.end_span(batch, error)
         batch.is_done = True
         self.sent.pop(batch.id, None)
         if batch.session is not None:
             batch.session.settle(batch.sequence)
 
+    def end_span(self, batch: Batch, error: ReplcacheError | None) -> None:
+        if self.core.tracing is not None:
+            self.core.tracing.end_message(batch, error)
+
     def fail(self, batch: Batch, error: ReplcacheError) -> None:
-        self.finish(batch)
+        self.finish(batch, error)
         self.core.counters.failures += len(batch)
         batch.fail(error)
 

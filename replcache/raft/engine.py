@@ -427,11 +427,11 @@ class Engine(LibraryFrame):
                 self.start_reads()
 
     def _apply_some(self) -> bool:
-        end = self.clock.now() + self.config.apply_slice_s
-        while self.applied_index < self.commit_index:
+        self.apply_began = self.clock.now()
+        end = self.apply_began + self.config.apply_slice_s
+        while self.applied_index < self.commit_index and self.apply_began < end:
             self._apply_next()
-            if self.clock.now() >= end:
-                break
+            self.apply_began = self.clock.now()
         return bool(self.applied_index < self.commit_index)
 
     def _apply_next(self) -> None:

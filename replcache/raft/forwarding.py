@@ -95,6 +95,12 @@ class Forwarding:
             self._enqueue(peer, message)
 
     def _refuse(self, peer: str, message: Forward, reason: str) -> None:
+        """Tells the origin that this sending is in no log and never will be.
+
+        That no copy of it was appended before, this node can't know: it may have led and been restarted.
+        It follows from the connection, which hands over each frame once, and drops with itself what was not
+        written; only the origin sends a group again, as another attempt.
+        """
         self.groups_refused += 1
         refusal = ForwardRefused(message.sequence, message.boot, reason, message.attempt)
         self._engine.send(peer, refusal)

@@ -164,7 +164,7 @@ class TimeoutNow:
 @dataclass(frozen=True, slots=True)
 class Forward:
     """A group of commands for the leader of `term`. `group` is an internal.Group, serialized; `attempt`
-    counts the sendings of this group by the process `boot`."""
+    counts the sendings of this group by the process `boot`. Each sending arrives at most once."""
 
     sequence: int = 0
     group: bytes = b""

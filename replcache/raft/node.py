@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -36,7 +37,7 @@ from replcache.raft.node_peers import NodePeers
 from replcache.raft.node_status import node_counters, node_status
 from replcache.raft.peer_tls import TlsConfig
 from replcache.raft.peers import PeerTransport
-from replcache.raft.port import Answerer, AppliedListener, Backup, HintListener, Member, NodeStatus
+from replcache.raft.port import Answerer, AppliedListener, Backup, HintListener, Member, NodeStatus, OnApplied
 from replcache.raft.questions import Questions
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
@@ -342,17 +343,16 @@ class RaftNode:
     def counters(self) -> dict[str, int]:
         return node_counters(self)
 
-    async def propose(self, command: Command, deadline: float) -> CommandResult:
+    async def propose(
+        self, command: Command, deadline: float, on_applied: OnApplied | None = None
+    ) -> CommandResult:
         """See port.RaftPort.propose."""
         future: asyncio.Future[CommandResult] = self._loop.create_future()
 
         def done(outcome: CommandResult | ReplcacheError) -> None:
-            if future.done():
-                return
-            if isinstance(outcome, ReplcacheError):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            if on_applied is not None and not isinstance(outcome, ReplcacheError):
+                on_applied(self.engine.applied_index, self.engine.apply_began)
+            _settle(future, outcome)
 
         self._check_open()
         proposal = self.engine.submit(command, done)
@@ -477,21 +477,21 @@ class RaftNode:
         self._check_open()
         future: asyncio.Future[None] = self._loop.create_future()
 
-        def done(error: ReplcacheError | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-
-        self.engine.admin.request(action, member, done)
+        self.engine.admin.request(action, member, partial(_settle, future))
         self.kick()
         try:
             async with asyncio.timeout(max(0.0, deadline - self.clock.now())):
                 await future
         except TimeoutError as error:
             raise OutcomeUnknown(f"{action} {member.name}: no answer within the deadline") from error
+
+
+def _settle(future: "asyncio.Future[Any]", outcome: object) -> None:
+    if not future.done():
+        if isinstance(outcome, ReplcacheError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 def _run_sync(job: SyncJob) -> None:

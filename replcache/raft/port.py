@@ -68,6 +68,9 @@ class NodeStatus:
 
 # Called after each applied log entry, on the loop: (log index, events). Must only hand over and never raise.
 AppliedListener = Callable[[int, Sequence[object]], None]
+# Called once, on the loop, when this node has just applied a command: (log index, reading of the Clock when
+# that began; the entry was committed by then). Must only hand over and never raise.
+OnApplied = Callable[[int, float], None]
 # Called on the loop with (peer, data); must only hand over and never raise.
 HintListener = Callable[[str, bytes], None]
 
@@ -101,9 +104,13 @@ class RaftPort(Protocol):
         fsyncs, fsync_microseconds, proposals_*, read_rounds, ... (all present from the start, 0)."""
         ...
 
-    async def propose(self, command: Command, deadline: float) -> CommandResult:
+    async def propose(
+        self, command: Command, deadline: float, on_applied: OnApplied | None = None
+    ) -> CommandResult:
         """Replicates and applies one command; any node may be asked.
 
+        Args:
+            on_applied: told before the result is there; for tracing. Not called when an error is raised.
         Returns:
             The result (also a refusal) of this node's own apply.
         Raises:

@@ -16,6 +16,7 @@ from replcache.errors import ConfigError, StorageError
 from replcache.observability.logs import get_logger, setup_logs
 from replcache.observability.metrics import Metrics
 from replcache.observability.recent import RecentEvents
+from replcache.observability.tracing import Tracing, otlp_provider
 from replcache.raft.disk import OsDisk
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.fault_disk import DiskFaults, FaultyDisk
@@ -90,7 +91,9 @@ async def serve(config: ServerConfig, recent: RecentEvents | None = None) -> int
     disk = FaultyDisk(faults) if config.fault_injection else OsDisk()
     node = RaftNode(raft_config(config), on_halt=on_halt, disk=disk, clock=clock, rng=rng)
     actions = {"/fault": FaultPage(node, faults)} if config.fault_injection else {}
-    server = Server(config, node, clock, Metrics(), rng, actions, recent)
+    provider = otlp_provider(config.name) if config.tracing == "otlp" else None
+    tracing = None if provider is None else Tracing(provider, clock.now, config.tracing_keys)
+    server = Server(config, node, clock, Metrics(), rng, actions, recent, tracing)
     try:
         try:
             await node.start()
@@ -105,6 +108,9 @@ async def serve(config: ServerConfig, recent: RecentEvents | None = None) -> int
             await server.stop()
     finally:
         await node.close()
+        if provider is not None:
+            # Sends what is left, in vain for some seconds when nobody takes it.
+            await asyncio.to_thread(provider.shutdown)
 
 
 async def _until_the_end(server: Server, stop_asked: asyncio.Event, halted: asyncio.Future[str]) -> int:

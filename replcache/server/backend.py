@@ -6,6 +6,7 @@ from replcache import constants
 from replcache.clock import Clock
 from replcache.errors import NodeHalted, Overloaded
 from replcache.observability.metrics import Metrics
+from replcache.observability.tracing import Tracing
 from replcache.pb.v1 import common_pb2
 from replcache.raft.port import NodeStatus, RaftPort
 from replcache.server.activity import Activity
@@ -14,7 +15,7 @@ from replcache.server.status_map import refusal_error
 from replcache.statemachine.commands import Command, Delete, Get, Increment, Op, Set, Touch, Update
 from replcache.statemachine.entries import Entry
 from replcache.statemachine.machine import StateMachine
-from replcache.statemachine.results import GetResult, OpResult, Refusal, SetManyResult
+from replcache.statemachine.results import CommandResult, GetResult, OpResult, Refusal, SetManyResult
 
 # Operations that write one key.
 KeyWrite = Set | Update | Delete | Touch | Increment
@@ -29,6 +30,7 @@ class Backend:
         clock: Clock,
         metrics: Metrics,
         proposals_max: int = constants.PROPOSALS_IN_FLIGHT_MAX,
+        tracing: Tracing | None = None,
     ) -> None:
         """proposals_max: writes under way at once on this node; more are refused, not queued."""
         self.activity = Activity(port)
@@ -36,6 +38,7 @@ class Backend:
         self.port = port
         self.clock = clock
         self.metrics = metrics
+        self._tracing = tracing
 
     @property
     def machine(self) -> StateMachine:
@@ -109,12 +112,23 @@ class Backend:
             raise Overloaded(f"{self._proposals_max} writes are under way here (proposals_in_flight)")
         metrics.proposals_in_flight += 1
         try:
-            result = await self.port.propose(command, deadline.work)
+            if self._tracing is None:
+                result = await self.port.propose(command, deadline.work)
+            else:
+                result = await self._propose_traced(self._tracing, command, deadline)
         finally:
             metrics.proposals_in_flight -= 1
         if type(result) is Refusal:
             raise refusal_error(result)
         return result  # type: ignore[return-value]  # mypy does not narrow by `type(x) is`
+
+    async def _propose_traced(self, tracing: Tracing, command: Command, deadline: Deadline) -> CommandResult:
+        if not tracing.is_in_call:
+            return await self.port.propose(command, deadline.work)
+        status = self.port.status()
+        others = self.metrics.proposals_in_flight - 1
+        with tracing.propose(status.node, status.leader, others, _keys_of(command)) as on_applied:
+            return await self.port.propose(command, deadline.work, on_applied)
 
     async def execute_one(self, command: Command, deadline: Deadline) -> OpResult:
         """The result of a command with one operation; its refusal is raised."""
@@ -128,3 +142,9 @@ class Backend:
 
     async def execute_op(self, op: Op, deadline: Deadline) -> OpResult:
         return await self.execute_one(Command(ops=(op,)), deadline)
+
+
+def _keys_of(command: Command) -> list[bytes]:
+    if command.set_many is not None:
+        return list(command.set_many.keys)
+    return [op.key for op in command.ops if isinstance(op, Get | KeyWrite)]

@@ -19,6 +19,7 @@ from replcache.clock import Clock
 from replcache.errors import InvalidRequest, ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
+from replcache.observability.tracing import Tracing, parent_of
 from replcache.pb.v1 import common_pb2
 from replcache.server import deadlines, status_map
 from replcache.server.deadlines import Deadline
@@ -73,7 +74,8 @@ def undecodable_error(what: str, bad: Undecodable) -> InvalidRequest:
 class CallBoundary:
     """Makes gRPC handlers of a node's services."""
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics, tracing: Tracing | None = None) -> None:
+        self.tracing = tracing
         self._clock = clock
         self._metrics = metrics
         self._calls = 0
@@ -96,7 +98,7 @@ class CallBoundary:
 
     def unary(self, service: str, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
         operation = f"{service.rsplit('.', 1)[-1]}.{method.name}"
-        clock, metrics, handler = self._clock, self._metrics, method.handler
+        clock, metrics, handler, tracing = self._clock, self._metrics, method.handler, self.tracing
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             start = clock.now()
@@ -122,10 +124,17 @@ class CallBoundary:
             finally:
                 self.leave()
                 metrics.request_done(operation, level, outcome, clock.now() - start)
+                if tracing is not None:
+                    tracing.outcome(outcome, level)
             return await abort(context, status)
 
+        async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            assert tracing is not None
+            with tracing.rpc(operation, parent_of(context.invocation_metadata())):
+                return await call(request, context)
+
         return grpc.unary_unary_rpc_method_handler(
-            call,
+            call if tracing is None else traced,
             request_deserializer=decoder(method.request),
             response_serializer=_serialize,
         )
@@ -163,6 +172,8 @@ class CallBoundary:
             return report_bug(operation, err, may_have_executed=True)
         finally:
             self._metrics.request_done(operation, level, outcome, self._clock.now() - start)
+            if self.tracing is not None:
+                self.tracing.outcome(outcome, level)
 
 
 def report_bug(operation: str, err: Exception, may_have_executed: bool) -> status_pb2.Status:

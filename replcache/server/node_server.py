@@ -20,6 +20,7 @@ from replcache.errors import ReplcacheError
 from replcache.observability.logs import get_logger
 from replcache.observability.metrics import Metrics
 from replcache.observability.recent import RecentEvents
+from replcache.observability.tracing import Tracing
 from replcache.raft.port import RaftPort, Role
 from replcache.server import (
     cache_service,
@@ -92,8 +93,10 @@ class Server:
         rng: random.Random,
         actions: Mapping[str, Page] | None = None,
         recent: RecentEvents | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """actions: more POST pages of the HTTP port. recent: what the status page shows of the log."""
+        self._tracing = tracing
         self._config = config
         self._port = port
         self._clock = clock
@@ -105,7 +108,7 @@ class Server:
         self._waits = LockWaits()
         self._watches = WatchHub(port)
         self._leaders = LeaderWatches(port)
-        self._boundary = CallBoundary(clock, metrics)
+        self._boundary = CallBoundary(clock, metrics, tracing)
         self._health = Health(port, SERVICES, lambda reason: self._fail(f"the node halted: {reason}"))
         self._hasher = StateHasher(port, clock)
         self._check = StateCheck(port, self._hasher, metrics, clock, config.state_check_s)
@@ -170,7 +173,8 @@ class Server:
         _log.info("serving", node=config.name, grpc=self.grpc_address, http=self.http_address or None)
 
     def _services(self, started_at: float) -> Registry:
-        backend = Backend(self._port, self._clock, self.metrics, self._config.proposals_in_flight)
+        in_flight = self._config.proposals_in_flight
+        backend = Backend(self._port, self._clock, self.metrics, in_flight, self._tracing)
         accesses = Accesses(backend)
         accesses.start(self._supervisor)
         backend.activity.start(self._supervisor)

@@ -172,7 +172,13 @@ class Pipeline:
             response = await self._batches.execute(request, len(data), deadline)
             return response, LEVEL_LABELS[response.header.served_as]
 
-        result = await self._boundary.guarded(OPERATION, work)
+        tracing = self._boundary.tracing
+        if tracing is None:
+            result = await self._boundary.guarded(OPERATION, work)
+        else:
+            parent = "" if isinstance(request, Undecodable) else request.trace_context
+            with tracing.rpc(OPERATION, parent):
+                result = await self._boundary.guarded(OPERATION, work)
         if isinstance(result, status_pb2.Status):
             return cache_pb2.BatchResponse(id=batch_id, error=result)
         assert isinstance(result, cache_pb2.BatchResponse)

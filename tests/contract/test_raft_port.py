@@ -237,3 +237,13 @@ async def test_member_is_added_as_a_learner_and_removed(port: RaftPort) -> None:
         await port.change_members("remove", joining, soon(2))
     with pytest.raises(InvalidRequest, match="n1"):
         await port.change_members("add", Member("n1", "127.0.0.1:9", "127.0.0.1:10"), soon(2))
+
+
+async def test_who_asks_is_told_once_where_and_when_a_command_was_applied(port: RaftPort) -> None:
+    told: list[tuple[int, float]] = []
+    before = CLOCK.now()
+    command = Command((Set(b"k", b"v"),))
+    await port.propose(command, CLOCK.now() + scaled(5), lambda index, began: told.append((index, began)))
+    ((index, began),) = told
+    assert index == port.machine.applied_index
+    assert before <= began <= CLOCK.now()

@@ -28,6 +28,7 @@ from replcache.raft.port import (
     HintListener,
     Member,
     NodeStatus,
+    OnApplied,
     PeerStatus,
     Role,
 )
@@ -127,7 +128,9 @@ class FakeRaft:
     def counters(self) -> dict[str, int]:
         return {"read_rounds": self.rounds, "proposals_applied": len(self.proposed), "fsync_microseconds": 0}
 
-    async def propose(self, command: Command, deadline: float) -> CommandResult:
+    async def propose(
+        self, command: Command, deadline: float, on_applied: OnApplied | None = None
+    ) -> CommandResult:
         self._check()
         if self.refuse_with is not None:
             raise self.refuse_with
@@ -135,7 +138,10 @@ class FakeRaft:
         if not self.proposals_open.is_set() and self.holds(command):
             unknown = OutcomeUnknown("the deadline passed with the command under way")
             await self._until_set(self.proposals_open, deadline, unknown)
+        began = self.clock.now()
         result = self._apply([command])
+        if on_applied is not None:
+            on_applied(self.machine.applied_index, began)
         if self.lose_outcomes > 0:
             self.lose_outcomes -= 1
             raise OutcomeUnknown("the outcome was lost on purpose")

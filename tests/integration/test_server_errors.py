@@ -124,7 +124,7 @@ async def test_bug_of_ours_is_internal_and_keeps_its_details_to_itself(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class BrokenRaft(FakeRaft):
-        async def propose(self, command: Any, deadline: float) -> Any:
+        async def propose(self, command: Any, deadline: float, on_applied: Any = None) -> Any:
             raise ZeroDivisionError("secret detail")
 
         async def read_index(self, deadline: float) -> None:

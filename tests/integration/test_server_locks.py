@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from replcache.pb.v1 import cluster_pb2
 from replcache.pb.v1 import lock_pb2 as pb
+from replcache.raft.port import OnApplied
 from replcache.statemachine.commands import Command, LockAcquire, LockRelease
 from replcache.statemachine.machine import StateMachine
 from replcache.statemachine.results import CommandResult
@@ -183,8 +184,10 @@ class LateRaft(FakeRaft):
     late_ms = 0
     times = 0
 
-    async def propose(self, command: Command, deadline: float) -> CommandResult:
-        result = await super().propose(command, deadline)
+    async def propose(
+        self, command: Command, deadline: float, on_applied: OnApplied | None = None
+    ) -> CommandResult:
+        result = await super().propose(command, deadline, on_applied)
         if self.times and isinstance(command.ops[0], LockAcquire):
             self.times -= 1
             self.advance_ms(self.late_ms)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import ROOT
+from tests.helpers.wait import scaled
 
 PEOPLE = 10_000
 NOT_HERE = 2
@@ -46,6 +47,6 @@ def test_row34_recommender(database: str, tmp_path: Path, seed: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert found["hit_rate"] >= 0.9
-    assert found["cached_p99_ms"] < 20
+    assert found["cached_p99_ms"] < scaled(20)
     assert found["too_old"] == 0
     assert found["cached_ms"] < found["database_ms"]

@@ -62,7 +62,6 @@ class Client:
     def _next(self) -> None:
         if self.is_finishing:
             self.is_done = True
-            self._trying = None
             return
         kind = self.rng.choices(self._kinds, self._weights)[0]
         if kind == "burst":
@@ -228,6 +227,7 @@ class _Try:
         else:
             output = call.to_output(outcome)
         if output is QUEUED:
+            self.attempt += 1  # this try is answered: its "no answer" must not start another one
             self._wait_for_grant(self.world.process(self.client.target))
             return
         if output is FAILED:
@@ -289,6 +289,7 @@ class _Try:
 
     def _over(self, outcome: Outcome) -> None:
         self.world.trace(self.client.name, self.call.kind, outcome.value, self.attempt)
+        self.client._trying = None  # what is still to come is of no interest, also before the next call
         self.client.ended(self.call, outcome)
 
 

@@ -216,7 +216,7 @@ def counted_after_its_disk() -> None:
 
 
 def voter_that_missed_the_candidate() -> None:
-    """n3 missed that n4 came in; n1 has lost its disk, and only n4 has the newest entry: n3 must vote for it."""
+    """n3 missed that n4 came in, n1 has lost its disk, and only n4 can win: n3 must vote for it."""
     stage = Stage(3)
     stage.elect("n1")
     stage.run(0.3)

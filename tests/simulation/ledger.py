@@ -26,6 +26,7 @@ class Ledger:
         self._recorder = Recorder()
         self._values = 0
         self._calls = 0
+        self._under_way: set[int] = set()
         self.newest_revision = 0
         self.ok: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
@@ -44,9 +45,14 @@ class Ledger:
 
     def invoke(self, op: str, key: str, value: Any) -> int:
         # A process of its own for each call: clients go on after an unknown outcome.
-        return self._recorder.invoke(self._recorder.new_process(), op, key, value, self._now_ns)
+        number = self._recorder.invoke(self._recorder.new_process(), op, key, value, self._now_ns)
+        self._under_way.add(number)
+        return number
 
     def complete(self, number: int, outcome: Outcome, output: Any, detail: str = "") -> None:
+        # A second ending would overwrite what the caller was told first.
+        assert number in self._under_way, f"call {number} has ended before, now {outcome.value} {output}"
+        self._under_way.remove(number)
         self.ended[outcome.value] += 1
         self._recorder.complete(number, outcome, output, self._now_ns, detail=detail)
 

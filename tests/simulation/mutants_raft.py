@@ -129,7 +129,7 @@ MUTANTS = (
         method("engine:Engine.may_vote", "return self.is_recognised", "return True"),
         method(
             "engine:Engine._is_acceptable",
-            "return self.peer_incarnations.get(peer) == member.incarnation",
+            "return member is not None and member.incarnation in (0, self.peer_incarnations.get(peer))",
             "return True",
         ),
         directed="vote from an empty disk",
@@ -279,8 +279,8 @@ MUTANTS = (
         "State Machine Safety",
         method(
             "engine:Engine._apply_some",
-            "while self.applied_index < self.commit_index:",
-            "while self.applied_index < self.wal.last_index:",
+            "while self.applied_index < self.commit_index and",
+            "while self.applied_index < self.wal.last_index and",
         ),
     ),
     raft(
@@ -439,6 +439,16 @@ MUTANTS = (
             "    if group.is_certainly_not_appended:\n        return NoLeader('')\n    self.unknown += 1\n",
         ),
         directed="given up in company",
+    ),
+    raft(
+        "keep a group that was refused",
+        "H17: its receiver appends it when it leads later",
+        method(
+            "forwarding:Forwarding.on_forward",
+            'self._refuse(peer, message, "not the leader")',
+            'self._refuse(peer, message, "not the leader")\n        self._enqueue(peer, message)',
+        ),
+        directed="refused and late",
     ),
     raft(
         "append what was for another leader",

@@ -4,7 +4,8 @@ Stream mode (the default) is TCP as the peer link uses it: each ordered pair has
 the sender; messages stay in order; a message waits behind a stalled one; when the connection breaks, what is
 under way is lost; a new connection has a new epoch. Datagram mode is harsher than TCP: every message has a
 delay of its own, some arrive twice or again much later, also ones of an earlier connection (but never of an
-earlier data directory: the handshake binds the incarnation).
+earlier data directory: the handshake binds the incarnation). One promise of TCP it keeps: each sending
+of a Forward arrives at most once, which is what makes a refusal certain (replcache/raft/forwarding.py).
 
 A direction is in one of three states: open; stalled (messages wait, the sender notices nothing until its
 connection times out); refused (connections break and can't be made).
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from replcache.raft.messages import Forward
 from tests.simulation.schedule import Options
 
 # A stalled connection is given up after this long without progress, by heartbeat, not by TCP.
@@ -179,7 +181,7 @@ class Network:
         if source is None or target is None:
             return
         copies = 1
-        if self._rng.random() < self._options.duplicate_share:
+        if self._rng.random() < self._options.duplicate_share and not isinstance(message, Forward):
             copies = 2
             self.duplicated += 1
         disks = (source.incarnation, target.incarnation)

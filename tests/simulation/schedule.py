@@ -116,6 +116,11 @@ class Schedule:
     @staticmethod
     def from_json(text: str) -> "Schedule":
         data: dict[str, Any] = json.loads(text)
+        # The file is sorted by name, but which operation a client draws follows from their order.
+        operations = data["options"]["operations"]
+        data["options"]["operations"] = {
+            kind: operations[kind] for kind in sorted(operations, key=OPERATION_KINDS.index)
+        }
         return Schedule(
             data["seed"],
             Options(**data["options"]),

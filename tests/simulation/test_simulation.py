@@ -51,4 +51,6 @@ def test_schedule_that_once_failed_passes(path: pathlib.Path) -> None:
 
 def test_schedule_survives_json() -> None:
     schedule = draw(5)
-    assert Schedule.from_json(schedule.to_json()) == schedule
+    again = Schedule.from_json(schedule.to_json())
+    assert again == schedule
+    assert list(again.options.operations) == list(schedule.options.operations), "clients draw by this order"

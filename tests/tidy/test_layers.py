@@ -18,6 +18,7 @@ LIBRARY_HOMES = {
         "tests/",
         "benchmarks/",
     ),
+    "opentelemetry": ("replcache/observability/tracing.py", "replcache/client/", "tests/"),
     "typer": ("replcache/cli/", "replcache/verify/", "tests/"),
     # The scripts against the plain library speak its language, pickle included.
     # Values are pickled only by clients that ask for it.

@@ -334,7 +334,7 @@ class GetColumnsResult(_message.Message):
     def __init__(self, values: _Optional[_Iterable[bytes]] = ..., versions: _Optional[_Iterable[int]] = ..., mod_revisions: _Optional[_Iterable[int]] = ..., content_types: _Optional[_Iterable[str]] = ..., expires_in_ms: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class BatchRequest(_message.Message):
-    __slots__ = ("id", "atomic", "idempotency", "read", "operations", "set_columns", "get_columns", "timeout")
+    __slots__ = ("id", "atomic", "idempotency", "read", "operations", "set_columns", "get_columns", "timeout", "trace_context")
     ID_FIELD_NUMBER: _ClassVar[int]
     ATOMIC_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_FIELD_NUMBER: _ClassVar[int]
@@ -343,6 +343,7 @@ class BatchRequest(_message.Message):
     SET_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     GET_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     id: int
     atomic: bool
     idempotency: _common_pb2.Idempotency
@@ -351,7 +352,8 @@ class BatchRequest(_message.Message):
     set_columns: SetColumns
     get_columns: GetColumns
     timeout: _duration_pb2.Duration
-    def __init__(self, id: _Optional[int] = ..., atomic: bool = ..., idempotency: _Optional[_Union[_common_pb2.Idempotency, _Mapping]] = ..., read: _Optional[_Union[_common_pb2.ReadOptions, _Mapping]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., set_columns: _Optional[_Union[SetColumns, _Mapping]] = ..., get_columns: _Optional[_Union[GetColumns, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    trace_context: str
+    def __init__(self, id: _Optional[int] = ..., atomic: bool = ..., idempotency: _Optional[_Union[_common_pb2.Idempotency, _Mapping]] = ..., read: _Optional[_Union[_common_pb2.ReadOptions, _Mapping]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., set_columns: _Optional[_Union[SetColumns, _Mapping]] = ..., get_columns: _Optional[_Union[GetColumns, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., trace_context: _Optional[str] = ...) -> None: ...
 
 class BatchResponse(_message.Message):
     __slots__ = ("header", "id", "results", "set_columns", "get_columns", "error")

@@ -45,6 +45,7 @@ class FakeCore:
 
     def __init__(self) -> None:
         self.time = 100.0
+        self.tracing = None
         self.counters = Counters()
         self.context = ReplyContext(AutoCodec(), self.counters)
         self.router = Router(["a:1", "b:1"], Route.LEADER, random.Random(1))
