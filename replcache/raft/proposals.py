@@ -18,6 +18,8 @@ from replcache.statemachine.results import CommandResult
 
 # Called once with the result, or with the error that ends the proposal.
 ProposalDone = Callable[[CommandResult | ReplcacheError], None]
+# Between two sendings of a group to a leader that refuses it: a tick or two, far below an election.
+REFUSED_PAUSE_S = 0.02
 
 
 @dataclass(slots=True)
@@ -127,11 +129,16 @@ class Proposals:
             self._unsent.append(group)
 
     def take_unsent(self, term: int, now: float) -> list[tuple[int, int, bytes]]:
-        """(sequence, attempt, group) to hand to the leader of `term` now, in order of sequence."""
+        """(sequence, attempt, group) to hand to the leader of `term` now, in order of sequence.
+
+        What the leader of this term has just refused waits a little: it is being replaced, or overloaded.
+        """
         out = []
-        while self._unsent:
-            group = self._unsent.popleft()
-            if group.sequence in self._in_flight:
+        unsent, self._unsent = self._unsent, deque()
+        for group in unsent:
+            if group.refused and group.sent_term == term and now < group.sent_at + REFUSED_PAUSE_S:
+                self._unsent.append(group)
+            elif group.sequence in self._in_flight:
                 group.sent += 1
                 group.sent_at = now
                 group.sent_term = term
