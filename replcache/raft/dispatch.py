@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
 # Only a leader sends these: their term is settled before the handler runs.
 LEADER_MESSAGES = (m.Append, m.Heartbeat, m.SnapshotChunk)
+# Taken from any node of the cluster, whatever the own configuration says of it, which may be an old one: a
+# voter that does not know the only node that can win would leave the cluster without a leader (dissertation
+# 4.1). Who votes is settled by term, log and one vote a term; who counts, by the candidate's configuration.
+OPEN_MESSAGES = (*LEADER_MESSAGES, m.PreVote, m.RequestVote)
 # Answers to a leader: they count only in the term that they were given in.
 ACKS = (m.AppendReply, m.HeartbeatReply, m.SnapshotReply)
 

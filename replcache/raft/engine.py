@@ -18,7 +18,7 @@ from replcache.clock import Clock
 from replcache.errors import NodeHalted
 from replcache.raft.admin import Admin
 from replcache.raft.apply import apply_command
-from replcache.raft.dispatch import ACKS, HANDLERS, LEADER_MESSAGES
+from replcache.raft.dispatch import ACKS, HANDLERS, LEADER_MESSAGES, OPEN_MESSAGES
 from replcache.raft.election import Election
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.forwarding import Forwarding
@@ -187,11 +187,9 @@ class Engine(LibraryFrame):
     def _is_acceptable(self, peer: str, message: Message) -> bool:
         """A process with another disk than the configuration's has made none of its promises."""
         member = self.configurations.member(peer)
-        if member is None:
-            return isinstance(message, LEADER_MESSAGES)
-        if member.incarnation == 0 or isinstance(message, LEADER_MESSAGES):
+        if isinstance(message, OPEN_MESSAGES):
             return True
-        return self.peer_incarnations.get(peer) == member.incarnation
+        return member is not None and member.incarnation in (0, self.peer_incarnations.get(peer))
 
     def on_hello(self, peer: str, incarnation: int) -> None:
         """The peer's messages come from the process with this disk from now on."""

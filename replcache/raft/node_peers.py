@@ -104,8 +104,8 @@ class NodePeers:
         """Whoever proved to be of this cluster may talk.
 
         A node that missed the change of members that brought the present leader in does not know it, and
-        would be cut off for good if it refused. The engine takes nothing but a leader's messages from a node
-        that is not in its configuration.
+        would be cut off for good if it refused. The engine takes nothing but the messages of
+        leaders and candidates from a node that is not in its configuration.
         """
         return name in self._addresses() or len(self._learned) < LEARNED_PEERS_MAX
 

@@ -215,8 +215,30 @@ def counted_after_its_disk() -> None:
     stage.finish()
 
 
+def voter_that_missed_the_candidate() -> None:
+    """n3 missed that n4 came in, n1 has lost its disk, and only n4 can win: n3 must vote for it."""
+    stage = Stage(3)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.hold_between("3", "12")
+    stage.world.add_node("n4")
+    stage.calm("n4")
+    stage.hold_between("3", "4")
+    _administer(stage, "n1", "add", Member("n4", "n4:1", "n4:2"))
+    stage.run(0.3)
+    _administer(stage, "n1", "promote", Member("n4", "", ""))
+    stage.run(0.3)
+    stage.hold("n1", "n2")
+    stage.write("n1", b"k")
+    stage.run(0.1)
+    stage.world.nodes["n1"].wipe()
+    stage.restart("n1")
+    stage.finish()
+
+
 SCRIPTS = {
     "lost disk": lost_disk,
+    "voter that missed the candidate": voter_that_missed_the_candidate,
     "counted after its disk": counted_after_its_disk,
     "configuration behind a snapshot": configuration_behind_a_snapshot,
     "removal of the leader is cut short": removal_of_the_leader_is_cut_short,

@@ -129,7 +129,7 @@ MUTANTS = (
         method("engine:Engine.may_vote", "return self.is_recognised", "return True"),
         method(
             "engine:Engine._is_acceptable",
-            "return self.peer_incarnations.get(peer) == member.incarnation",
+            "return member is not None and member.incarnation in (0, self.peer_incarnations.get(peer))",
             "return True",
         ),
         directed="vote from an empty disk",
@@ -257,6 +257,16 @@ MUTANTS = (
             "return progress.match",
         ),
         directed="counted after its disk",
+    ),
+    raft(
+        "vote for known candidates only",
+        "the voter's configuration is old, and the only node that can win is not in it",
+        method(
+            "engine:Engine._is_acceptable",
+            "if isinstance(message, OPEN_MESSAGES):",
+            "if isinstance(message, LEADER_MESSAGES):",
+        ),
+        directed="voter that missed the candidate",
     ),
     raft(
         "append without looking at what is before",
