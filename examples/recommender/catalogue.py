@@ -92,7 +92,7 @@ def _download(archive: Path, registry: str) -> None:
     """By npm where it is installed, since it knows this machine's proxies and mirrors."""
     if npm := shutil.which("npm"):
         subprocess.run(
-            [npm, "pack", f"vega-datasets@{VERSION}", "--silent", "--registry", registry],
+            [npm, "pack", f"vega-datasets@{VERSION}", "--fetch-retries", "1", "--registry", registry],
             cwd=archive.parent,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
