@@ -104,7 +104,8 @@ def _fields(
         if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE and depth >= _DEPTH_MAX:
             continue
         one = _value(field, usual, depth)
-        if field.name in usual:
+        # A name may stand for a message elsewhere (`keys` of a range): that is drawn field by field.
+        if field.name in usual and field.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE:
             often[field.name] = st.one_of(usual[field.name], usual[field.name], one)
         else:
             optional[field.name] = one
