@@ -1,5 +1,6 @@
 """`replcache serve`, `replcache config`, `replcache version`: what concerns one server process."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ import typer
 
 from replcache.cli.connection import JsonOption, reported_errors
 from replcache.cli.output import print_json, print_table
+from replcache.client import is_quiet_by_default
 from replcache.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +71,9 @@ def serve(
             members=members,
             insecure=insecure,
         )
+        if is_quiet_by_default:
+            # A node's log must have what gRPC says of refused handshakes; gRPC is not loaded yet.
+            os.environ["GRPC_VERBOSITY"] = "WARNING"
         from replcache.server.app import run
 
         raise typer.Exit(run(loaded.config))

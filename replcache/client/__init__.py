@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 # open connection (measured with 1.85); a client does not survive a fork anyway, and says so in the child.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # Otherwise each restart of a node prints lines like "Got goaway" on the application's stderr.
+is_quiet_by_default = "GRPC_VERBOSITY" not in os.environ
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 if TYPE_CHECKING:
