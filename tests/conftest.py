@@ -9,15 +9,7 @@ import os
 import random
 import signal
 
-import grpc
 import pytest
-
-# gRPC reads its verbosity when it is first used. What it says of refused handshakes is tested, in whatever
-# order the tests run: so it is used before the client, which makes it quieter, is loaded. Children choose for
-# themselves.
-os.environ["GRPC_VERBOSITY"] = "INFO"
-KEPT_OPEN = grpc.insecure_channel("127.0.0.1:1")
-del os.environ["GRPC_VERBOSITY"]
 
 SEED_VARIABLE = "REPLCACHE_TEST_SEED"
 
