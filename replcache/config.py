@@ -5,7 +5,6 @@ name, the value and where it came from. `deploy/replcache.toml` is generated fro
 """
 
 import hashlib
-import ipaddress
 import os
 import re
 import tomllib
@@ -20,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from replcache import constants
 from replcache.errors import ConfigError
+from replcache.hosts import is_loopback_host
 
 ENV_PREFIX = "REPLCACHE_"
 # Variables of the same prefix that are not the server's: the file itself, tests, clients.
@@ -63,12 +63,7 @@ def parse_address(text: str) -> tuple[str, int]:
 def is_loopback(address: str) -> bool:
     """Whether only this machine can reach the address. A name other than localhost counts as reachable."""
     host, _ = parse_address(address)
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_host(host)
 
 
 def _checked_name(text: str) -> str:

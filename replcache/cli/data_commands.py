@@ -4,7 +4,9 @@ Keys and values are UTF-8 text as typed, the exact bytes of a file with --file, 
 """
 
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -235,21 +237,21 @@ def scan(
     max_staleness: StalenessOption = None,
 ) -> None:
     """List entries in the order of their keys."""
-    found: list[Entry] = []
-    is_cut = False
     with connection.client() as client:
-        for entry in client.scan(prefix, keys_only=keys_only, read=read.value, max_staleness=max_staleness):
-            if limit and len(found) == limit:
-                is_cut = True
-                break
-            found.append(entry)
-    print_entries(connection, found, keys_only, is_cut, limit)
+        entries = client.scan(prefix, keys_only=keys_only, read=read.value, max_staleness=max_staleness)
+        found = first_entries(entries, limit)
+    print_entries(connection, found, keys_only, limit)
 
 
-def print_entries(
-    connection: Connection, found: "list[Entry]", keys_only: bool, is_cut: bool, limit: int
-) -> None:
-    """What scan and find print."""
+def first_entries(entries: Iterable["Entry"], limit: int) -> "list[Entry]":
+    """For print_entries: one entry above the limit (0: none) tells that there are more."""
+    return list(islice(entries, limit + 1 if limit else None))
+
+
+def print_entries(connection: Connection, entries: "list[Entry]", keys_only: bool, limit: int) -> None:
+    """What scan and find print of first_entries()."""
+    is_cut = 0 < limit < len(entries)
+    found = entries[:limit] if is_cut else entries
     if connection.as_json:
         print_json({"entries": [entry_fields(entry, keys_only) for entry in found], "more": is_cut})
     elif keys_only:

@@ -1,6 +1,6 @@
 """`replcache find | invalidate | del-prefix | sweep`: many entries at once, by tag or by prefix."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,12 +12,10 @@ from replcache.cli.data_commands import (
     ReadOption,
     StalenessOption,
     fence_of,
+    first_entries,
     print_entries,
 )
 from replcache.cli.output import print_json
-
-if TYPE_CHECKING:
-    from replcache.client.types import Entry
 
 TagsArgument = Annotated[list[str], typer.Argument(metavar="TAG...", help="Up to 64 tags.")]
 
@@ -38,15 +36,10 @@ def find(
     max_staleness: StalenessOption = None,
 ) -> None:
     """List entries that carry all of the tags, in the order of their keys."""
-    found: list[Entry] = []
-    is_cut = False
     with connection.client() as client:
-        for entry in client.find(tags, keys_only=keys_only, read=read.value, max_staleness=max_staleness):
-            if limit and len(found) == limit:
-                is_cut = True
-                break
-            found.append(entry)
-    print_entries(connection, found, keys_only, is_cut, limit)
+        entries = client.find(tags, keys_only=keys_only, read=read.value, max_staleness=max_staleness)
+        found = first_entries(entries, limit)
+    print_entries(connection, found, keys_only, limit)
 
 
 def invalidate(connection: Connection, tags: TagsArgument) -> None:

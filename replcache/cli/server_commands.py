@@ -73,7 +73,7 @@ def serve(
         )
         if is_quiet_by_default:
             # A node's log must have what gRPC says of refused handshakes; gRPC is not loaded yet.
-            del os.environ["GRPC_VERBOSITY"]
+            os.environ.pop("GRPC_VERBOSITY", None)
         from replcache.server.app import run
 
         raise typer.Exit(run(loaded.config))

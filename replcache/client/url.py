@@ -9,7 +9,6 @@ token of REPLCACHE_TOKEN, or of the file that REPLCACHE_TOKEN_FILE names, is use
 token is in no repr and in no message of an error.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from replcache.constants import (
     VALUE_BYTES_MAX,
 )
 from replcache.errors import InvalidRequest
+from replcache.hosts import is_loopback_host
 
 ENVIRONMENT_VARIABLE = "REPLCACHE_URL"
 TOKEN_VARIABLE = "REPLCACHE_TOKEN"
@@ -80,13 +80,7 @@ class ClientSettings:
 
 def is_loopback(address: str) -> bool:
     """Whether host:port is on this machine."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_host(address.rpartition(":")[0].strip("[]"))
 
 
 def parse_settings(

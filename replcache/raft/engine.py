@@ -186,9 +186,9 @@ class Engine(LibraryFrame):
 
     def _is_acceptable(self, peer: str, message: Message) -> bool:
         """A process with another disk than the configuration's has made none of its promises."""
-        member = self.configurations.member(peer)
         if isinstance(message, OPEN_MESSAGES):
             return True
+        member = self.configurations.member(peer)
         return member is not None and member.incarnation in (0, self.peer_incarnations.get(peer))
 
     def on_hello(self, peer: str, incarnation: int) -> None:

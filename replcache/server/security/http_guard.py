@@ -13,7 +13,6 @@ loopback counts as such only when the Host header says so too: a page of the web
 
 import base64
 import binascii
-import ipaddress
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from aiohttp import web
 
 from replcache.config import ServerConfig, is_loopback
 from replcache.errors import RateLimited, ReplcacheError, Unauthenticated
+from replcache.hosts import is_loopback_host
 from replcache.server.security.callers import Callers
 from replcache.server.security.refusals import RefusalLog
 from replcache.server.security.rules import PAGES
@@ -90,16 +90,7 @@ def is_local(request: web.Request) -> bool:
     """Whether the request comes from this machine and means this machine."""
     if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
         return False
-    return _is_loopback(request.remote or "") and _is_loopback(_host_of(request.host))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback_host(request.remote or "") and is_loopback_host(_host_of(request.host))
 
 
 def _host_of(netloc: str) -> str:
