@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.rivals.alone import ALONE_GROUPS
 from benchmarks.rivals.groups import GROUPS, READ_KEYS, Group, WriteFailed, until
 from benchmarks.rivals.systems import temporary_directory
 
@@ -151,7 +152,7 @@ class Progressing:
 
 async def measure_fresh(name: str, kills: int, args: argparse.Namespace, advance: Progressing) -> Figure:
     with temporary_directory() as directory:
-        async with GROUPS[name](directory) as group:
+        async with (GROUPS | ALONE_GROUPS)[name](directory) as group:
             return await measure(group, kills, args, advance)
 
 
@@ -202,8 +203,9 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.01, help="seconds of a writer between two writes")
     parser.add_argument("--json", type=Path, help="write every single gap to this file")
     args = parser.parse_args()
-    if unknown := set(args.systems) - set(GROUPS):
-        parser.error(f"no such system: {', '.join(sorted(unknown))}; there are: {', '.join(GROUPS)}")
+    known = [*GROUPS, *ALONE_GROUPS]
+    if unknown := set(args.systems) - set(known):
+        parser.error(f"no such system: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     console = Console()
     if not console.is_terminal:
         console = Console(width=110)

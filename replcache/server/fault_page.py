@@ -4,6 +4,8 @@ The body is a JSON object; what it names is set, the rest stays:
     {"block": [["n2", "out"], ...]}     the whole list of cut links (peer, "in" | "out" | "both"); [] heals
     {"flip_bit_of": "key"}              one bit of the key's value changes in this node's memory only
     {"sync_delay_s": 0.2, "fail_syncs": 1, "is_full": true}     see raft/fault_disk.py
+    {"order": 7}                        with any of them: refused (409) when a higher one was here before
+A paused node reads a request when it is resumed, and its sender may have given up and healed it by then.
 """
 
 import json
@@ -24,11 +26,16 @@ class FaultPage:
     def __init__(self, node: RaftNode, disk: DiskFaults) -> None:
         self._node = node
         self._disk = disk
+        self._order = 0
 
     async def __call__(self, request: web.Request) -> web.Response:
         try:
             wanted = json.loads(await request.text())
+            order = int(wanted.pop("order", self._order))
+            if order < self._order:
+                return web.json_response({"error": "a later request was here before"}, status=409)
             self._apply(wanted)
+            self._order = order
         except (ValueError, TypeError, AttributeError) as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response({"ok": True})

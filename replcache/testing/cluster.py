@@ -71,6 +71,8 @@ class Cluster:
         self._reaper: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
         self._cut: set[str] = set()
+        # Of requests for faults: a paused node sees them late, and all at once.
+        self._order = 0
 
     # --- life ---
 
@@ -237,8 +239,9 @@ class Cluster:
         others = [name for name in self.names if name not in names]
         for name in names:
             self._running().layout(name)
+            # Before it is: a node that does not answer now may do it later, and then heal() has to undo it.
+            self._cut.add(name)
             self._block(name, others)
-        self._cut.update(names)
 
     def heal(self) -> None:
         """Undoes partition()."""
@@ -319,7 +322,8 @@ class Cluster:
             return {}
 
     def _block(self, name: str, peers: list[str]) -> None:
-        body = json.dumps({"block": [[peer, "both"] for peer in peers]}).encode()
+        self._order += 1
+        body = json.dumps({"block": [[peer, "both"] for peer in peers], "order": self._order}).encode()
         request = urllib.request.Request(self._url(name, "fault"), body, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=_HTTP_TIMEOUT_S):
