@@ -63,7 +63,7 @@ demo: $(RUNTIME) ## a recommender on real data, without and with the cache (ARGS
 
 ## --- checks ---
 
-# Stages run one after another: the fast ones first, those with real processes last and alone.
+# Stages run one after another, two files at a time: the fast ones first, those with real processes last.
 STAGE_FAST = $(wildcard tests/tidy tests/unit tests/property tests/contract tests/hazards tests/fuzz)
 STAGE_SIMULATION = $(wildcard tests/simulation)
 STAGE_PROCESSES = $(wildcard tests/integration tests/fault tests/e2e)
@@ -78,7 +78,7 @@ test-simulation: $(DEVELOPMENT) ## whole clusters on virtual time
 	$(if $(STAGE_SIMULATION),PYTHONHASHSEED=0 $(PYTEST) $(STAGE_SIMULATION))
 
 test-processes: $(DEVELOPMENT) ## real nodes: integration, faults, end to end
-	$(if $(STAGE_PROCESSES),$(PYTEST) $(STAGE_PROCESSES))
+	$(if $(STAGE_PROCESSES),$(PYTEST) -n 2 --dist loadfile $(STAGE_PROCESSES))
 
 e2e: $(DEVELOPMENT) ## what a user types and opens: command line, status page, deployment files, examples in the documents
 	$(PYTEST) tests/e2e

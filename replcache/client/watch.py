@@ -171,15 +171,21 @@ class AsyncWatch:
             raise StopAsyncIteration
         return event
 
-    async def ready(self) -> int:
+    async def ready(self, timeout_s: float | None = None) -> int:
         """Waits until a node serves the watch; returns the revision after which everything is delivered.
 
-        Raises: as the iteration. With a snapshot: waits for its end.
+        With a snapshot: until the first of it is here.
+
+        Raises: as the iteration. Unavailable: no node served it within timeout_s.
         """
+        end = None if timeout_s is None else self._core.clock.now() + timeout_s
         while not self._has_position and not self._events:
             if self.is_closed or self._core.is_closed:
                 raise ClientClosed("the watch is closed")
-            await self._advance(None)
+            left_s = None if end is None else end - self._core.clock.now()
+            if left_s is not None and left_s <= 0:
+                raise Unavailable(f"no node served the watch within {timeout_s:g} s")
+            await self._advance(left_s)
         return self.revision
 
     async def next(self, timeout_s: float | None = None) -> WatchEvent | None:

@@ -95,6 +95,17 @@ class Watch:
                 return event
         raise StopIteration
 
+    def ready(self, timeout: Duration | None = None) -> int:
+        """Waits until a node serves the watch; returns the revision after which everything is delivered.
+
+        With a snapshot: until the first of it is here.
+
+        Raises: as the iteration. Unavailable: no node served it within the timeout (the client's by default).
+        """
+        timeout_s = self._client._timeout_s(timeout)
+        revision: int = self._client._run(lambda: self._watch.ready(timeout_s), timeout_s, 1.0)
+        return revision
+
     def next(self, timeout: Duration | None = None) -> WatchEvent | None:
         """The next event; None when none came within the timeout (the client's by default)."""
         timeout_s = self._client._timeout_s(timeout)

@@ -25,7 +25,7 @@ class Collector(threading.Thread):
     def run(self) -> None:
         try:
             with Client(self._url, timeout="20s") as client, client.watch(**self._options) as watch:  # type: ignore[arg-type]
-                watch.next(0.2)
+                watch.ready()
                 self.is_ready.set()
                 for event in watch:
                     self.events.append(event)

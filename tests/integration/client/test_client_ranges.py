@@ -155,3 +155,22 @@ def test_watches_leave_parts_of_large_values_out(server: ServerThread) -> None:
         assert [event.key for event in seen] == [b"w1", b"w2"]
     with Client(server.url) as client, client.watch(prefix="w", start="snapshot") as watch:
         assert [watch.next("10s").kind for _ in range(3)] == ["entry", "entry", "synced"]
+
+
+def test_a_watch_from_now_has_everything_after_it_was_ready(server: ServerThread) -> None:
+    with Client(server.url) as client, client.watch(prefix="r") as watch:
+        before = client.set("r", 0).revision
+        assert watch.ready("10s") >= before
+        after = client.set("r", 1).revision
+        event = watch.next("10s")
+        assert event is not None
+        assert (event.revision, event.entry and event.entry.value) == (after, 1)
+
+
+def test_a_watch_that_nobody_serves_is_not_ready() -> None:
+    with Client("127.0.0.1:1", timeout="5s") as client, client.watch(key="k") as watch:
+        with pytest.raises(errors.Unavailable, match=r"no node served the watch within 0\.3 s"):
+            watch.ready("300ms")
+        watch.close()
+        with pytest.raises(errors.ClientClosed):
+            watch.ready()
