@@ -1,12 +1,14 @@
 """What many keys cost: rates with 1k and 1M keys, memory, snapshots, recovery after kill -9, catching up.
 
-    python -m benchmarks.data_size [--keys 1000000] [--json FILE]
+    python -m benchmarks.data_size [--keys 1000000] [--rounds 5] [--json FILE]
 
-Keys of 16 bytes, values of 100 bytes. Redis beside it for memory only (one node, no persistence).
+Keys of 16 bytes, values of 100 bytes. The rates with few and with many keys are measured in turns, on two
+clusters of which one idles; figures are medians. Redis beside it for memory only (one node, no persistence).
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -14,7 +16,7 @@ import shutil
 import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ VALUE = b"x" * 100
 BATCH = 2000
 CALLERS = 256
 SECONDS = 4.0
+FEW = 1000
+# Of all nodes together.
+SNAPSHOTS = 6
+SNAPSHOT_TRIES = 12
 
 
 def key(number: int) -> str:
@@ -114,43 +120,81 @@ def redis_bytes(keys: int, console: Console) -> int:
         return int(client.info("memory")["used_memory_rss"])
 
 
-def measure(keys: int, console: Console) -> dict[str, float]:
+@contextlib.contextmanager
+def running(directory: Path, environment: dict[str, str]) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(directory, 3, free_ports(3, random.Random()))
+    cluster.prepare()
+    cluster.start(environment=environment)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def measure(keys: int, rounds: int, console: Console) -> dict[str, float]:
     figures: dict[str, float] = {}
+    often = {"REPLCACHE_SNAPSHOT_AFTER_BYTES": str(48 * 1024 * 1024)}
     with temporary_directory() as directory:
-        cluster = LocalCluster(directory / "cluster", 3, free_ports(3, random.Random()))
-        cluster.prepare()
-        environment = {"REPLCACHE_SNAPSHOT_AFTER_BYTES": str(48 * 1024 * 1024)}
-        cluster.start(environment=environment)
-        try:
-            with Client(cluster.url, timeout="30s") as client:
-                empty = statistics.median(rss_bytes(pid) for pid in cluster.running().values())
-                fill(client, 0, 1000, console)
-                for work in ("set", "get"):
-                    figures[f"{work}/s with 1k keys"] = uvloop.run(rate(cluster.url, 1000, work, SECONDS))[0]
-                figures["fill keys/s"] = (keys - 1000) / fill(client, 1000, keys, console)
-                full = statistics.median(rss_bytes(pid) for pid in cluster.running().values())
+        with running(directory / "few", {}) as few, running(directory / "many", {}) as many:
+            with Client(few.url, timeout="30s") as client:
+                fill(client, 0, FEW, console)
+            with Client(many.url, timeout="30s") as client:
+                client.set(key(0), VALUE)
+                empty = statistics.median(rss_bytes(pid) for pid in many.running().values())
+                figures["fill keys/s"] = keys / fill(client, 0, keys, console)
+                full = statistics.median(rss_bytes(pid) for pid in many.running().values())
                 figures["bytes/key replcache"] = (full - empty) / keys
-                console.print("rates with many keys")
-                figures |= rates_with_snapshots(cluster, keys)
-                figures |= recovery(cluster, client, keys, environment)
-                figures |= catch_up(cluster, client, environment)
-        finally:
-            cluster.stop()
+            console.print("rates with few and with many keys, in turns")
+            figures |= rates_in_turns({FEW: few, keys: many}, rounds)
+        with running(directory / "snapshots", often) as cluster, Client(cluster.url, timeout="30s") as client:
+            fill(client, 0, keys, console)
+            figures |= rates_with_snapshots(cluster, keys, console)
+            figures |= recovery(cluster, client, keys, often)
+            figures |= catch_up(cluster, client, often)
     if shutil.which("redis-server"):
         figures["bytes/key redis"] = redis_bytes(keys, console) / keys
     return figures
 
 
-def rates_with_snapshots(cluster: LocalCluster, keys: int) -> dict[str, float]:
-    get_rate, _ = uvloop.run(rate(cluster.url, keys, "get", SECONDS))
-    set_rate, done = uvloop.run(rate(cluster.url, keys, "set", 4 * SECONDS))
-    windows = snapshot_windows(cluster)
+def rates_in_turns(clusters: dict[int, LocalCluster], rounds: int) -> dict[str, float]:
+    """The first has few keys, the second many."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for number in range(rounds):
+        # Each round in another order, so that nobody always has the moment after the other.
+        for keys, cluster in sorted(clusters.items(), reverse=number % 2 == 1):
+            for work in ("set", "get"):
+                measured, _ = uvloop.run(rate(cluster.url, keys, work, SECONDS))
+                found.setdefault((work, keys), []).append(measured)
+    few, many = clusters
+    figures = {}
+    for work in ("set", "get"):
+        figures[f"{work}/s with {few:,} keys"] = statistics.median(found[work, few])
+        figures[f"{work}/s with {many:,} keys"] = statistics.median(found[work, many])
+        figures[f"{work}: many / few"] = statistics.median(
+            with_many / with_few
+            for with_many, with_few in zip(found[work, many], found[work, few], strict=True)
+        )
+    return figures
+
+
+def rates_with_snapshots(cluster: LocalCluster, keys: int, console: Console) -> dict[str, float]:
+    """Sets until at least SNAPSHOTS were taken meanwhile: latencies with and without one under way."""
+    console.print("sets until snapshots are taken")
+    before = len(snapshot_windows(cluster))
+    done: list[tuple[float, float]] = []
+    for _ in range(SNAPSHOT_TRIES):
+        done += uvloop.run(rate(cluster.url, keys, "set", 2 * SECONDS))[1]
+        if len(snapshot_windows(cluster)) - before >= SNAPSHOTS:
+            break
+    windows = snapshot_windows(cluster)[before:]
     during = sorted(s for at, s in done if any(begin <= at <= end for begin, end in windows))
     quiet = sorted(s for at, s in done if not any(begin <= at <= end for begin, end in windows))
-    figures = {"get/s with many keys": get_rate, "set/s with many keys": set_rate}
+    figures = {"snapshots taken": float(len(windows))}
     if during and quiet:
+        figures["s a snapshot takes"] = statistics.median(end - begin for begin, end in windows)
         figures["set p99 ms without snapshot"] = percentile(quiet, 0.99)
         figures["set p99 ms during a snapshot"] = percentile(during, 0.99)
+        figures["set max ms during a snapshot"] = percentile(during, 1.0)
         figures["share of sets during a snapshot"] = len(during) / len(done)
     return figures
 
@@ -187,10 +231,11 @@ def catch_up(cluster: LocalCluster, client: Client, environment: dict[str, str])
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     console = Console()
-    figures = measure(args.keys, console)
+    figures = measure(args.keys, args.rounds, console)
     table = Table("figure", "value", title=f"{args.keys:,} keys")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.2f}" if value < 1000 else f"{value:,.0f}")

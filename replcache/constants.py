@@ -68,6 +68,9 @@ APPEND_BYTES_MAX = 1024 * 1024
 APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64
 SNAPSHOT_CHUNK_BYTES = 512 * 1024
+# After each chunk of a snapshot that it takes, a node rests this many times as long as the chunk took.
+SNAPSHOT_REST = 3.0
+SNAPSHOT_REST_S_MAX = 0.2
 WAL_SEGMENT_BYTES = 64 * 1024 * 1024
 # A full disk is asked again this often whether there is room for the log.
 DISK_FULL_RETRY_S = 0.2

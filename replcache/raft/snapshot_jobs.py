@@ -1,11 +1,14 @@
 """Taking and installing snapshots beside the loop: the slow parts run in a thread."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import structlog
 
+from replcache.constants import SNAPSHOT_REST, SNAPSHOT_REST_S_MAX
 from replcache.errors import CorruptSnapshot
 from replcache.raft.disk import DiskFull
 from replcache.raft.membership import decode_configuration, encode_configuration
@@ -32,12 +35,14 @@ class SnapshotJobs:
         self._serving: SnapshotFile | None = None
         self._receiving_total = 0
         self._is_busy = False
+        self._is_closing = threading.Event()
         # Where the last one was tried: a failed one is tried again after as much log as a good one.
         self._last_index = node.storage.applied_index
         self._bytes_at_last = node.storage.wal.bytes_written
         self.taken = 0
 
     async def close(self) -> None:
+        self._is_closing.set()
         await asyncio.to_thread(self._thread.shutdown, wait=True)
         self._close_serving()
 
@@ -116,7 +121,7 @@ class SnapshotJobs:
     async def _take(self, index: int, term: int, members: bytes, view: SnapshotView) -> None:
         loop = asyncio.get_running_loop()
         started = self._node.clock.now()
-        writer = self._store.writer(index, term, members, view.chunks())
+        writer = self._store.writer(index, term, members, self._paced(view.chunks()))
         try:
             written = await loop.run_in_executor(self._thread, writer.run)
         except DiskFull as error:
@@ -135,6 +140,20 @@ class SnapshotJobs:
         log.info("snapshot_taken", index=index, term=term, bytes=written.size, seconds=round(took, 3))
         compact_log(self._node.engine, index)
         self._node.kick()
+
+    def _paced(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Rests after each chunk, in the thread: nobody waits for a snapshot, and all wait for the loop.
+
+        The rest is a multiple of the time that the chunk took, so it grows when others want the processor.
+        """
+        now = self._node.clock.now
+        started = now()
+        for chunk in chunks:
+            rest_s = min(SNAPSHOT_REST * (now() - started), SNAPSHOT_REST_S_MAX)
+            if rest_s > 0:
+                self._is_closing.wait(rest_s)
+            yield chunk
+            started = now()
 
     # --- installing ---
 
