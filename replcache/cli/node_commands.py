@@ -56,7 +56,7 @@ def members(connection: Connection) -> None:
         )
         return
     rows = [
-        (m.name, m.client_address, m.peer_address, "voter" if m.voter else "learner", f"{m.incarnation:x}")
+        (m.name, m.client_address, m.peer_address, "voter" if m.voter else "learner", f"{m.incarnation:016x}")
         for m in found
     ]
     print_table(["node", "clients", "peers", "kind", "incarnation"], rows)

@@ -3,6 +3,7 @@
 Also a dead node that is replaced by name while writers go on.
 """
 
+import shutil
 import signal
 import statistics
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from replcache.client import Client
 from replcache.errors import ReplcacheError
+from tests.fault.test_plain_load import hashes_at_one_index
 from tests.helpers.process_cluster import ProcessCluster
 from tests.helpers.wait import wait_until
 
@@ -87,6 +89,46 @@ def test_eight_rolling_restarts_of_all_nodes_under_load(cluster: ProcessCluster)
     )
     errors = [error for writer in load for error in writer.errors]
     assert not errors, f"{errors[:5]}; waits {[round(gap, 2) for gap in gaps]}"
+    assert lost_writes(cluster, load) == []
+
+
+@pytest.mark.timeout(240)
+def test_dead_nodes_are_replaced_by_name_under_load(cluster: ProcessCluster) -> None:
+    """Each node in turn loses its process and its disk, and comes back empty under its name."""
+    cluster.start()
+    cluster.wait_ready()
+    load = [Load(cluster.url, number) for number in range(WRITERS)]
+    for writer in load:
+        writer.start()
+    with cluster.client("20s") as client:
+        before = {member.name: member.incarnation for member in client.members()}
+        for name in cluster.names:
+            cluster.kill(name)
+            shutil.rmtree(cluster.local.layout(name).data)
+            started = time.monotonic()
+            cluster.start(name)
+            wait_until(lambda name=name: votes_anew(client, name, before[name]), 60, f"{name} votes again")
+            print(f"{name}: a voter again after {time.monotonic() - started:.1f} s")
+            cluster.wait_ready(name)
+        for writer in load:
+            writer.stop()
+        hashes = wait_until(lambda: hashes_at_one_index(client, cluster), 20, "all nodes at one index")
+    assert isinstance(hashes, set)
+    assert len(hashes) == 1
+    errors = [error for writer in load for error in writer.errors]
+    assert not errors, errors[:5]
+    assert lost_writes(cluster, load) == []
+    longest = max(writer.gap_s for writer in load)
+    print(f"{sum(writer.calls for writer in load)} writes, longest wait {longest * 1000:.0f} ms")
+
+
+def votes_anew(client: Client, name: str, incarnation: int) -> bool:
+    member = next(one for one in client.members() if one.name == name)
+    return member.voter and member.incarnation != incarnation
+
+
+def lost_writes(cluster: ProcessCluster, load: list[Load]) -> list[str]:
+    """Keys, at most five, that do not have the value of their last acknowledged write."""
     with cluster.client("20s") as reader:
         lost = [
             key
@@ -94,4 +136,4 @@ def test_eight_rolling_restarts_of_all_nodes_under_load(cluster: ProcessCluster)
             for key, value in writer.acknowledged.items()
             if reader.get_value(key) != value
         ]
-    assert not lost, lost[:5]
+    return lost[:5]
