@@ -215,6 +215,7 @@ class StateMachine:
                 columns.keys, columns.values, columns.content_type, columns.ttl_ms, command.atomic
             )
             return SetManyResult(versions, first)
+        self.turn.work = 0
         if command.atomic:
             return self.execute_atomic(command.ops)
         return tuple([self._execute_op(op) for op in command.ops])
