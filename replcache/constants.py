@@ -93,7 +93,7 @@ PROPOSALS_IN_FLIGHT_BYTES_MAX = 128 * 1024 * 1024
 
 # --- gRPC server -------------------------------------------------------------------------------------------
 # Calls at once on one connection; more wait in the client. A stream that nobody reads holds one of them.
-STREAMS_PER_CONNECTION_MAX = 100
+STREAMS_PER_CONNECTION_MAX = 1000
 # Operations of a batch that are turned into commands, or results into answers, before others get the loop:
 # about a millisecond.
 BATCH_SLICE_OPERATIONS = 256

@@ -314,6 +314,10 @@ class StateMachine:
         """The fencing token under which `owner` holds the lock; 0: it does not."""
         return self.locks.held_token(name, owner)
 
+    def has_lock_place(self, name: str, owner: bytes) -> bool:
+        """Whether `owner` holds the lock or waits for it."""
+        return self.locks.has_place(name, owner)
+
     def describe_namespaces(self) -> list[NamespaceView]:
         return self.store.namespaces.describe(self.store.quota_bytes, len(self.store.rows))
 
