@@ -19,9 +19,17 @@ from replcache.client.aio import AsyncClient
 from replcache.client.base import Prepared
 from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.requests import Key, delete_operation, key_bytes, set_operation
+from replcache.client.status import BY_REASON
 from replcache.client.types import Consistency, Entry
 from replcache.constants import TTL_MS_MAX
-from replcache.errors import BatchAborted, ConditionFailed, DeadlineExceeded, InvalidRequest, WrongType
+from replcache.errors import (
+    BatchAborted,
+    ConditionFailed,
+    DeadlineExceeded,
+    InvalidRequest,
+    ReplcacheError,
+    WrongType,
+)
 
 PREFIX = b"\0origin\0"
 REMEMBER_DEFAULT = "1d"
@@ -148,12 +156,20 @@ async def _compare_and_apply(
         )
         try:
             outcomes = await client._send_batch([(setting, convert.set_result), operation], True, left_s)
-        except (BatchAborted, ConditionFailed):
+        except BatchAborted as err:
+            if err.metadata.get("cause") != ConditionFailed.reason:
+                raise _cause_of(err) from err
             continue
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
         return True
+
+
+def _cause_of(aborted: BatchAborted) -> ReplcacheError:
+    """What the operation at fault was refused with: the caller knows nothing of a batch."""
+    known = BY_REASON.get(aborted.metadata.get("cause", ""))
+    return aborted if known is None else known(str(aborted), metadata=aborted.metadata)
 
 
 def _number(entry: Entry | None) -> int | None:

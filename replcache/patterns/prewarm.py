@@ -30,7 +30,7 @@ from replcache.client.types import SetResult
 from replcache.errors import ConditionFailed, InvalidRequest, ReplcacheError
 from replcache.patterns.fill import FILL_CONTENT_TYPE, AsyncFills, FillTicket
 from replcache.patterns.rate import Pace, parse_rate
-from replcache.patterns.source import Loader, try_source
+from replcache.patterns.source import Loader, attempt, try_source
 
 _CHUNK_MAX = 500
 _MARK_BYTES = 16
@@ -42,7 +42,7 @@ class PrewarmProgress:
     """done: keys of the list that were dealt with, `skipped` of them by an earlier run (state file).
 
     stored; present: were there already, or came meanwhile; absent: the loader knows no such row; failed: the
-    loader raised, or the cluster refused; `error` is the last such error.
+    loader raised, key or value can't be stored, or the cluster refused; `error` is the last such error.
     """
 
     done: int = 0
@@ -204,7 +204,15 @@ def _after(items: Iterator[tuple[str, Any]], state: _State) -> Iterator[tuple[st
 async def _warm(client: AsyncClient, options: PrewarmOptions, chunk: list[tuple[str, Any]]) -> dict[str, Any]:
     counted: dict[str, Any] = {"stored": 0, "present": 0, "absent": 0, "failed": 0, "error": ""}
     if options.loader is None:
-        operations = [_setting(client, options, key, value, nx=True) for key, value in chunk]
+        operations: list[Prepared] = []
+        for key, value in chunk:
+            name = attempt(_name, options, key)
+            encoded = attempt(client._encode, value)
+            error = name.error or encoded.error
+            if error is not None:
+                _count_failed(counted, key, error)
+            else:
+                operations.append(_setting(options, name.value, encoded.value, nx=True))
         _count(counted, await _send(client, operations))
         return counted
     tickets = await _place(client, options, [key for key, _ in chunk], counted)
@@ -221,13 +229,17 @@ async def _warm(client: AsyncClient, options: PrewarmOptions, chunk: list[tuple[
     fills: list[Prepared] = []
     given_back: list[FillTicket] = []
     for (key, ticket), outcome in zip(tickets.items(), outcomes, strict=True):
-        if outcome.error is not None or outcome.value is None:
+        encoded = outcome
+        if outcome.error is None and outcome.value is not None:
+            encoded = attempt(client._encode, outcome.value)
+        if encoded.error is not None:
             given_back.append(ticket)
-            counted["failed" if outcome.error is not None else "absent"] += 1
-            if outcome.error is not None:
-                counted["error"] = f"{key}: {type(outcome.error).__name__}: {outcome.error}"
+            _count_failed(counted, key, encoded.error)
+        elif outcome.value is None:
+            given_back.append(ticket)
+            counted["absent"] += 1
         else:
-            fills.append(_setting(client, options, key, outcome.value, mark=ticket.mark))
+            fills.append(_setting(options, ticket.key, encoded.value, mark=ticket.mark))
     _count(counted, await _send(client, fills))
     await asyncio.gather(*(AsyncFills(client).abandon_fill(ticket) for ticket in given_back))
     return counted
@@ -237,10 +249,14 @@ async def _place(
     client: AsyncClient, options: PrewarmOptions, keys: list[str], counted: dict[str, Any]
 ) -> dict[str, FillTicket]:
     """Placeholders for the keys that are missing."""
-    tickets = {
-        key: FillTicket(key_bytes(options.prefix + key), client._rng.randbytes(_MARK_BYTES))
-        for key in dict.fromkeys(keys)
-    }
+    tickets: dict[str, FillTicket] = {}
+    distinct = dict.fromkeys(keys)
+    for key in distinct:
+        name = attempt(_name, options, key)
+        if name.error is not None:
+            _count_failed(counted, key, name.error)
+        else:
+            tickets[key] = FillTicket(name.value, client._rng.randbytes(_MARK_BYTES))
     placing: list[Prepared] = [
         (
             set_operation(
@@ -255,7 +271,7 @@ async def _place(
         )
         for ticket in tickets.values()
     ]
-    counted["present"] += len(keys) - len(tickets)
+    counted["present"] += len(keys) - len(distinct)
     placed: dict[str, FillTicket] = {}
     for (key, ticket), outcome in zip(tickets.items(), await _send(client, placing), strict=True):
         if isinstance(outcome, SetResult):
@@ -265,26 +281,32 @@ async def _place(
     return placed
 
 
+def _name(options: PrewarmOptions, key: str) -> bytes:
+    return key_bytes(options.prefix + key)
+
+
 def _setting(
-    client: AsyncClient,
     options: PrewarmOptions,
-    key: str,
-    value: Any,
+    name: bytes,
+    encoded: tuple[bytes, str],
     *,
     nx: bool = False,
     mark: bytes | None = None,
 ) -> Prepared:
-    data, content_type = client._encode(value)
     operation = set_operation(
-        key_bytes(options.prefix + key),
-        data,
-        content_type,
+        name,
+        *encoded,
         ttl=options.ttl,
         tags=options.tags,
         if_absent=nx,
         if_value=mark,
     )
     return operation, convert.set_result
+
+
+def _count_failed(counted: dict[str, Any], key: str, error: Exception) -> None:
+    counted["failed"] += 1
+    counted["error"] = f"{key}: {type(error).__name__}: {error}"
 
 
 async def _send(client: AsyncClient, operations: list[Prepared]) -> list[Any]:

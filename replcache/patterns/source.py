@@ -139,3 +139,11 @@ async def try_source(function: Callable[..., Any], *args: Any) -> SourceOutcome:
         return SourceOutcome(await call_source(function, *args), None)
     except Exception as err:  # noqa: BLE001  # the boundary to code that we do not know
         return SourceOutcome(None, err)
+
+
+def attempt(function: Callable[..., Any], *args: Any) -> SourceOutcome:
+    """try_source for what neither blocks nor is awaited: the codec, which may be somebody's own."""
+    try:
+        return SourceOutcome(function(*args), None)
+    except Exception as err:  # noqa: BLE001  # the boundary to code that we do not know
+        return SourceOutcome(None, err)

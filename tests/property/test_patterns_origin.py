@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replcache.errors import InvalidRequest
+from replcache.errors import InvalidRequest, QuotaExceeded
 from replcache.patterns import origin
+from replcache.statemachine.commands import Command, NamespaceSet
 from tests.helpers.virtual_cluster import VirtualCluster
 from tests.helpers.virtual_loop import VirtualClock, run_virtually
 
@@ -194,5 +195,24 @@ def test_an_outbox_keeps_the_cache_between_committed_and_relayed(seed: int) -> N
         world = Outbox(clock, seed)
         await world.run()
         assert world.reads > 3
+
+    run_virtually(work)
+
+
+def test_a_refusal_that_is_no_race_is_raised_at_once() -> None:
+    async def work(clock: VirtualClock) -> None:
+        cluster = VirtualCluster(clock)
+        client = cluster.client()
+        quota = Command((NamespaceSet("small", b"row", 1000),))
+        await cluster.raft.propose(quota, clock.now() + 1)
+        assert await origin.set_if_newer(client, "row:1", "short", 1)
+        asked = len(cluster.raft.proposed)
+        with pytest.raises(QuotaExceeded, match="small") as refused:
+            await origin.set_if_newer(client, "row:1", "long" * 500, 2)
+        assert not refused.value.may_have_executed
+        assert len(cluster.raft.proposed) == asked + 1
+        assert await origin.origin_version_of(client, "row:1") == 1
+        assert await client.get_value("row:1") == "short"
+        await cluster.close()
 
     run_virtually(work)

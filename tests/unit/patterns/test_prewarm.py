@@ -96,6 +96,24 @@ def test_a_failing_loader_is_counted_and_leaves_no_placeholder() -> None:
     run(scenario)
 
 
+def test_what_cannot_be_stored_is_counted_and_holds_up_nothing() -> None:
+    async def scenario(client: AsyncClient, clock: VirtualClock) -> None:
+        async def odd(key: str) -> Any:
+            return object() if key == "b" else "x" * (2 << 20) if key == "c" else key
+
+        long = "k" * 2000
+        done = await client.prewarm(odd, ["a", "b", "c", long, "d"])
+        assert (done.done, done.stored, done.failed) == (5, 2, 3)
+        assert done.error
+        assert [await client.get(key) for key in "bc"] == [None, None]
+        assert [await client.get_value(key) for key in "ad"] == ["a", "d"]
+        done = await client.prewarm([("e", 1), ("f", object()), (long, 1), ("g", 2)])
+        assert (done.done, done.stored, done.failed) == (4, 2, 2)
+        assert await client.get_value("g") == 2
+
+    run(scenario)
+
+
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     async def scenario(client: AsyncClient, clock: VirtualClock) -> None:
         state = tmp_path / "state"
