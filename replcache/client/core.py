@@ -412,7 +412,7 @@ class ClientCore:
             return Unavailable(f"no connection to {target.address}")
         except asyncio.CancelledError:
             # grpc.aio says so too when the channel was closed under the call.
-            if self.is_closed and not _is_task_cancelled():
+            if self.is_closed and not is_task_cancelled():
                 return unknown_or_closed(True)
             raise
         except grpc.aio.UsageError:
@@ -483,7 +483,8 @@ def unknown_or_closed(maybe_executed: bool) -> ReplcacheError:
     return OutcomeUnknown(text) if maybe_executed else ClientClosed(text)
 
 
-def _is_task_cancelled() -> bool:
+def is_task_cancelled() -> bool:
+    """Whether a CancelledError means this task, not a call of grpc.aio that was ended under it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

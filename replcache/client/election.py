@@ -16,13 +16,21 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from replcache.client import status
+from replcache.client.core import is_task_cancelled
 from replcache.client.durations import Duration, from_proto, to_proto
 from replcache.client.hold import AsyncHold
 from replcache.client.lock import checked_name, checked_ttl_ms, checked_wait_s
 from replcache.client.retry import Backoff
 from replcache.client.types import Leader
 from replcache.constants import LOCK_NOTE_BYTES_MAX
-from replcache.errors import InvalidRequest, NotApplied, OutcomeUnknown, ReplcacheError, Unavailable
+from replcache.errors import (
+    ClientClosed,
+    InvalidRequest,
+    NotApplied,
+    OutcomeUnknown,
+    ReplcacheError,
+    Unavailable,
+)
 from replcache.pb.v1 import election_pb2
 
 if TYPE_CHECKING:
@@ -135,6 +143,8 @@ class AsyncElection:
         seen: tuple[int, str] | None = None
         newest = 0
         while True:
+            if core.is_closed:
+                raise ClientClosed("the client is closed")
             endpoint = core.router.pick(False, core.clock.now())
             stub = core.connection(endpoint).election
             call = stub.Observe(election_pb2.LeaderRequest(name=self._name))
@@ -169,6 +179,11 @@ class AsyncElection:
                 message = await call.read()
         except TimeoutError:
             return None
+        except asyncio.CancelledError:
+            # grpc.aio says so too when the channel was closed under the call.
+            if self._core.is_closed and not is_task_cancelled():
+                raise ClientClosed("the client was closed") from None
+            raise
         if message is grpc.aio.EOF:
             raise grpc.aio.AioRpcError(
                 grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "the stream ended"

@@ -130,6 +130,7 @@ class AsyncWatch:
 
     Raises (from the iteration):
         Compacted: see the module. Unavailable: no node served the watch for stall_timeout.
+        ClientClosed: the client was closed. (A watch that was closed itself just ends.)
         Cancellation: nothing is lost; iterating again goes on.
     """
 
@@ -142,6 +143,8 @@ class AsyncWatch:
         self._events: deque[WatchEvent] = deque()
         self._progress = 0
         self._call: Any = None
+        # The read of the call that is under way, also while nobody waits for it.
+        self._reading: asyncio.Task[watch_pb2.WatchResponse | ReplcacheError] | None = None
         self._endpoint: Endpoint | None = None
         self._compacted_at: set[str] = set()
         self._failures = 0
@@ -161,8 +164,9 @@ class AsyncWatch:
         await self.close()
 
     async def close(self) -> None:
-        """May be called twice."""
+        """Ends the iteration, also one that waits in another task. May be called twice."""
         self.is_closed = True
+        self._events.clear()
         self._drop_call()
 
     async def __anext__(self) -> WatchEvent:
@@ -211,28 +215,35 @@ class AsyncWatch:
     # --- the stream ---
 
     async def _advance(self, left_s: float | None) -> None:
-        """Reads one message, or settles one failure."""
+        """Reads one message, or settles one failure; neither when the time is up before.
+
+        The read is a task of its own, which goes on while nobody waits for it: cancelling it would end the
+        call, and with it a snapshot of which a part has been handed out.
+        """
         try:
-            if self._call is None:
-                self._open()
-            silent_s = max(SILENT_S_MIN, self._options.progress_ms / 1000 * SILENT_INTERVALS)
-            wait_s = silent_s if left_s is None else min(silent_s, left_s)
-            try:
-                async with asyncio.timeout(wait_s):
-                    message = await self._call.read()
-            except TimeoutError:
-                self._drop_call()  # a cancelled read ends the call; the position is kept
-                if wait_s < silent_s:
+            reading = self._reading
+            if reading is None:
+                reading = self._reading = self._start_reading()
+            await asyncio.wait([reading], timeout=left_s)
+            if not reading.done() or self._reading is not reading:
+                return  # nothing yet; or the watch was closed, or another caller was faster
+            self._reading = None
+            if reading.cancelled():
+                if self._core.is_closed:
                     return
-                raise Unavailable(f"no message for {silent_s:.1f} s") from None
-            if message is grpc.aio.EOF:
-                code = await self._call.code()
-                raise Unavailable(f"the stream ended: {code.name}")
+                raise Unavailable("the call was cancelled")
+            message = reading.result()
+            if isinstance(message, ReplcacheError):
+                raise message
             self._take(message)
-        except grpc.aio.AioRpcError as error:
-            await self._settle(status.from_rpc_error(error))
         except ReplcacheError as error:
             await self._settle(error)
+
+    def _start_reading(self) -> "asyncio.Task[watch_pb2.WatchResponse | ReplcacheError]":
+        if self._call is None:
+            self._open()
+        silent_s = max(SILENT_S_MIN, self._options.progress_ms / 1000 * SILENT_INTERVALS)
+        return self._core.tasks.start(_read(self._call, silent_s), "replcache watch")
 
     def _open(self) -> None:
         options = self._options
@@ -254,6 +265,9 @@ class AsyncWatch:
 
     def _drop_call(self) -> None:
         call, self._call = self._call, None
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
         if call is not None:
             call.cancel()
 
@@ -321,3 +335,19 @@ class AsyncWatch:
         self._has_position = self._has_part_of_snapshot = False
         self._events.append(WatchEvent(WatchKind.RESYNC, self.revision))
         self.revision = 0
+
+
+async def _read(call: Any, silent_s: float) -> watch_pb2.WatchResponse | ReplcacheError:
+    """The next message, or what keeps it from coming: as a value, because nobody may ever ask for it."""
+    try:
+        async with asyncio.timeout(silent_s):
+            message = await call.read()
+        if message is grpc.aio.EOF:
+            code = await call.code()
+            return Unavailable(f"the stream ended: {code.name}")
+    except TimeoutError:
+        return Unavailable(f"no message for {silent_s:.1f} s")
+    except grpc.aio.AioRpcError as error:
+        return status.from_rpc_error(error)
+    found: watch_pb2.WatchResponse = message
+    return found

@@ -113,5 +113,7 @@ class Watch:
         return event
 
     def close(self) -> None:
-        if not self._watch.is_closed:
+        if self._client._core.is_closed:
+            self._watch.is_closed = True
+        elif not self._watch.is_closed:
             self._client._run(self._watch.close, None)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from replcache.constants import VALUE_BYTES_MAX
+from replcache.constants import COMMAND_WORK_MERGE, COMMAND_WORK_REPLY, VALUE_BYTES_MAX
 from replcache.statemachine.commands import Increment, Update
 from replcache.statemachine.entries import Meta, Row, as_entry, earliest, make_meta, slide, typed_meta
 from replcache.statemachine.json_merge import JSON_BYTES_MAX, NotJson, merge_patch
@@ -28,17 +28,27 @@ def apply_update(machine: "StateMachine", writer: Writer, op: Update) -> UpdateR
         return refusal
     if row is None:
         return missing("update")
+    if (refusal := machine.turn.spend(_work(op, row[0]))) is not None:
+        return refusal
     value = _new_value(op, row[0])
     if isinstance(value, Refusal):
         return value
     if machine.store.namespaces.active:
-        refusal = machine.store.check_quota(op.key, len(value), row, writer.grown_bytes)
+        refusal = machine.store.check_quota(op.key, len(value), row, writer)
         if refusal is not None:
             return refusal
     meta = _updated_meta(row[4], op, writer.clock_ms)
     updated: Row = (value, row[1], writer.revision, row[3] + 1, meta)
     writer.put(op.key, updated)
     return UpdateResult(as_entry(updated), writer.revision)
+
+
+def _work(op: Update, value: bytes) -> int:
+    """The new value goes into the store and into the reply; a merge also parses the old one and the patch."""
+    if op.merge_json is not None:
+        return (len(value) + len(op.merge_json)) * (COMMAND_WORK_REPLY + COMMAND_WORK_MERGE)
+    size = len(op.replace) if op.replace is not None else len(value) + len(op.append or b"")
+    return size * (1 + COMMAND_WORK_REPLY)
 
 
 def _new_value(op: Update, value: bytes) -> bytes | Refusal:
@@ -129,7 +139,7 @@ def apply_increment(machine: "StateMachine", writer: Writer, op: Increment) -> I
         return Refusal(RefusalCode.OUT_OF_RANGE, f"add {op.delta}: above the maximum {op.maximum}")
     value = b"%d" % total
     if machine.store.namespaces.active:
-        refusal = machine.store.check_quota(op.key, len(value), row, writer.grown_bytes)
+        refusal = machine.store.check_quota(op.key, len(value), row, writer)
         if refusal is not None:
             return refusal
     revision = writer.revision

@@ -430,6 +430,7 @@ class FakeCluster:
     async def stop(self) -> None:
         self.watch.break_streams.set()
         self.watch.flowing.set()
+        self.watch.paging.set()
         for node in self.nodes:
             node.running.set()
             await node.stop()

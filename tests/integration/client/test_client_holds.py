@@ -1,13 +1,14 @@
 """Leases, elections, reader locks and semaphores of both clients, against a real server."""
 
+import asyncio
 import threading
 from typing import Any
 
 import pytest
 
-from replcache import Client, errors
+from replcache import AsyncClient, Client, errors
 from tests.helpers.client_driver import Driver, ServerThread
-from tests.helpers.wait import wait_until
+from tests.helpers.wait import async_wait_until, scaled, wait_until
 
 
 def lease_of(served: Driver, ttl: str = "10s") -> Any:
@@ -232,3 +233,19 @@ def test_closing_the_client_ends_an_observer(server: ServerThread) -> None:
     client.close()
     assert ended.wait(20)
     thread.join(20)
+
+
+async def test_closing_the_client_ends_an_observer_in_another_task(server: ServerThread) -> None:
+    seen: list[object] = []
+
+    async def observe(client: AsyncClient) -> None:
+        async for leader in client.election("closed").observe():
+            seen.append(leader)
+
+    async with AsyncClient(server.url) as client:
+        observing = asyncio.create_task(observe(client))
+        await async_wait_until(lambda: seen == [None], what="nobody leads")
+    done, _ = await asyncio.wait([observing], timeout=scaled(10))
+    assert done
+    assert not observing.cancelled()
+    assert isinstance(observing.exception(), errors.ClientClosed)
