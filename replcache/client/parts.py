@@ -63,7 +63,7 @@ class Manifest:
         except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise WrongType(f"the manifest of a large value can't be read: {err!r}") from err
         for (name, kind), value in zip(_FIELD_TYPES.items(), fields, strict=True):
-            if type(value) is not kind or (kind is int and value < 0):
+            if type(value) is not kind or (isinstance(value, int) and value < 0):
                 raise WrongType(f"the manifest of a large value has {name}={value!r:.40}")
         manifest = cls(*fields)
         if not _ID.fullmatch(manifest.id) or not 0 < manifest.parts <= PARTS_MAX:

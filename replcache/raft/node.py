@@ -241,7 +241,7 @@ class RaftNode:
             self.wake_waiters()
             self._peers.remember_rejoin()
             self._snapshots.maybe_start()
-        except (ReplcacheError, AssertionError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # the log's state is not known any more, whatever it was
             self.fail(error)
             return
         if has_more:
@@ -253,7 +253,7 @@ class RaftNode:
             return
         try:
             step()
-        except (ReplcacheError, AssertionError, OSError) as error:
+        except Exception as error:  # noqa: BLE001
             self.fail(error)
             return
         self.kick()

@@ -9,7 +9,8 @@ command was certainly not executed.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 from replcache.errors import NoLeader, NotApplied, OutcomeUnknown, Overloaded, ReplcacheError
 from replcache.statemachine.codec import encode_group
@@ -242,15 +243,45 @@ class Proposals:
 
 
 def command_bytes(command: Command) -> int:
-    """Rough size of a command in the log, in bytes: keys and values plus a constant for each operation."""
+    """At least what the command takes in the log, in bytes: what may go into one group is decided by it."""
     if command.set_many is not None:
         many = command.set_many
-        return sum(map(len, many.keys)) + sum(map(len, many.values)) + 8 * len(many.keys) + 64
-    size = 64
-    for op in command.ops:
-        size += 64
-        for name in ("key", "value", "replace", "append", "merge_json"):
-            part = getattr(op, name, None)
-            if part is not None:
-                size += len(part)
+        parts = sum(map(len, many.keys)) + sum(map(len, many.values)) + 4 * len(many.content_type)
+        return parts + 12 * len(many.keys) + _COMMAND_BYTES
+    return _COMMAND_BYTES + sum(map(_part_bytes, command.ops))
+
+
+# The ids of a session or request, flags, and the frame around them.
+_COMMAND_BYTES = 192
+# A varint of 64 bits and its tag; a length and its tag.
+_NUMBER_BYTES = 12
+_FRAME_BYTES = 8
+# By type of operation or part: the constant share, and the names of the fields that can be long.
+_plans: dict[type, tuple[int, tuple[str, ...]]] = {}
+
+
+def _part_bytes(part: Any) -> int:
+    """At least the encoded size of an operation, or of something in one."""
+    kind = type(part)
+    if kind is bytes:
+        return len(part) + _FRAME_BYTES
+    if kind is str:
+        return 4 * len(part) + _FRAME_BYTES  # in UTF-8 at most
+    if kind is tuple:
+        return sum(map(_part_bytes, part))
+    if not is_dataclass(kind):
+        return _NUMBER_BYTES
+    plan = _plans.get(kind)
+    if plan is None:
+        names = [one.name for one in fields(kind)]
+        numbers = [one.name for one in fields(kind) if one.type in ("int", "bool", "int | None", int, bool)]
+        long = tuple(name for name in names if name not in numbers)
+        plan = _plans[kind] = (2 * _FRAME_BYTES + _NUMBER_BYTES * len(numbers), long)
+    size, names_of_long = plan
+    for name in names_of_long:
+        value = getattr(part, name)
+        if value:
+            size += len(value) + _FRAME_BYTES if type(value) is bytes else _part_bytes(value)
+        elif value is not None:
+            size += _FRAME_BYTES
     return size

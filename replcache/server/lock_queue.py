@@ -127,7 +127,9 @@ class LockQueue:
                 async with asyncio.timeout(min(left_s, constants.LOCK_RECHECK_INTERVAL_S)):
                     await wake.wait()
             except TimeoutError:
-                continue
+                # An installed snapshot tells of no event: the place may have come and gone in it.
+                if self._backend.machine.has_lock_place(attempt.op.name, attempt.op.owner):
+                    continue
             return self._held_token(attempt)
 
     async def _end_wait(self, attempt: "_Attempt") -> Granted:

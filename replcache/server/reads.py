@@ -93,12 +93,14 @@ class Reader:
         Raises:
             NoLeader: LINEARIZABLE, and no majority answered in time.
             StalenessUnavailable: the revision or the bound was not reached in time.
-            Unavailable: ONE on a node that has no part in a cluster yet.
+            Unavailable: the node has no part in a cluster yet.
         """
         port = self._backend.port
         if plan.level == LINEARIZABLE:
             await port.read_index(deadline.work)
             return _AS_LINEARIZABLE
+        if self._backend.status().role is Role.JOINING:
+            raise Unavailable("this node has not joined its cluster yet and knows no data")
         if plan.level == SESSION:
             if port.machine.revision < plan.min_revision:
                 await port.wait_revision(plan.min_revision, deadline.work)
@@ -151,8 +153,6 @@ class Reader:
 
     async def _one(self, bound_s: float | None, deadline: Deadline) -> Served:
         port = self._backend.port
-        if self._backend.status().role is Role.JOINING:
-            raise Unavailable("this node has not joined its cluster yet and knows no data")
         staleness_s = port.staleness_s()
         if bound_s is None or (staleness_s is not None and staleness_s <= bound_s):
             return Served(ONE, staleness_s)

@@ -152,6 +152,7 @@ class WatchHub:
             raise Unavailable("the node is stopping", retry_after_s=0.0)
         if self._count >= constants.WATCHES_MAX:
             raise Overloaded(f"{self._count} watches on this node, limit {constants.WATCHES_MAX}")
+        self.check_machine()
         watcher = Watcher(wanted, self._port.machine.revision)
         self._add(wanted, watcher)
         self._count += 1

@@ -86,6 +86,7 @@ class WatchService:
         wanted = watcher.range
         after: bytes | None = b""
         while after is not None:
+            self._hub.check_machine()
             machine = self._backend.machine
             if watcher.error is not None:
                 raise watcher.error
@@ -119,6 +120,7 @@ class WatchService:
         """From the history up to the revision behind which the queue goes on."""
         position = request.start_revision
         while position <= watcher.base_revision:
+            self._hub.check_machine()
             machine = self._backend.machine
             if watcher.error is not None:
                 raise watcher.error
@@ -148,7 +150,9 @@ class WatchService:
                     async with asyncio.timeout(interval_s):
                         await watcher.wake.wait()
                 except TimeoutError:
-                    self._hub.check_machine()
+                    pass
+            # Also with a queue: what an installed snapshot skipped is in none, but below its revision.
+            self._hub.check_machine()
             if watcher.error is not None:
                 raise watcher.error
             changes = watcher.take(constants.WATCH_MESSAGE_BYTES)

@@ -5,6 +5,7 @@ Order of the checks in all of them: fence, then condition, then what the operati
 
 from typing import TYPE_CHECKING
 
+from replcache.constants import COMMAND_WORK_REPLY
 from replcache.statemachine.commands import Condition, Delete, Fence, Get, InvalidateTags, Set, Touch
 from replcache.statemachine.conditions import check_condition
 from replcache.statemachine.entries import (
@@ -47,6 +48,11 @@ def check(
     return None if condition is None else check_condition(condition, row)
 
 
+def spend_reply(machine: "StateMachine", row: Row) -> Refusal | None:
+    """For an operation that is about to put the row's value into its result."""
+    return machine.turn.spend(len(row[0]) * COMMAND_WORK_REPLY)
+
+
 def missing(what: str) -> Refusal:
     return Refusal(RefusalCode.NOT_FOUND, f"{what}: there is no such key")
 
@@ -58,7 +64,7 @@ def apply_set(machine: "StateMachine", writer: Writer, op: Set) -> SetResult | R
         if refusal is not None:
             return refusal
     if machine.store.namespaces.active:
-        refusal = machine.store.check_quota(op.key, len(op.value), row, writer.grown_bytes)
+        refusal = machine.store.check_quota(op.key, len(op.value), row, writer)
         if refusal is not None:
             return refusal
     if op.lease_id and op.lease_id not in machine.leases.leases:
@@ -68,6 +74,8 @@ def apply_set(machine: "StateMachine", writer: Writer, op: Set) -> SetResult | R
     if row is None:
         writer.put(op.key, (op.value, revision, revision, 1, meta))
         return SetResult(1, revision, None)
+    if op.want_previous and (refusal := spend_reply(machine, row)) is not None:
+        return refusal
     version = row[3] + 1
     writer.put(op.key, (op.value, row[1], revision, version, meta))
     return SetResult(version, revision, as_entry(row) if op.want_previous else None)
@@ -93,6 +101,8 @@ def apply_delete(machine: "StateMachine", writer: Writer, op: Delete) -> DeleteR
         return refusal
     if row is None:
         return DeleteResult(False, writer.settled_revision, None)
+    if op.want_previous and (refusal := spend_reply(machine, row)) is not None:
+        return refusal
     writer.remove(op.key)
     return DeleteResult(True, writer.revision, as_entry(row) if op.want_previous else None)
 
@@ -124,12 +134,14 @@ def with_expiry(old: Meta | None, clock_ms: int, ttl_ms: int, idle_ttl_ms: int) 
     return (old[0], due, hard_due, idle_ttl_ms, old[4], old[5], old[6], old[7])
 
 
-def apply_get(machine: "StateMachine", writer: Writer, op: Get) -> GetResult:
+def apply_get(machine: "StateMachine", writer: Writer, op: Get) -> GetResult | Refusal:
     """A read in the log: it lengthens a sliding life and uses up a counted read.
 
     The answer is the entry as it was found: reads_left counts this read too, so 1 means that it was the last.
     """
     row = writer.get(op.key)
+    if row is not None and (refusal := spend_reply(machine, row)) is not None:
+        return refusal
     if row is not None and (meta := row[META]) is not None and (meta[IDLE] or meta[READS]):
         if meta[READS] == 1:
             writer.remove(op.key, EventKind.EXPIRE)

@@ -233,6 +233,11 @@ class LockTable:
         holder = None if lock is None else lock.holders.get(owner)
         return 0 if holder is None else holder.token
 
+    def has_place(self, name: str, owner: bytes) -> bool:
+        """Whether the owner holds the lock or waits for it."""
+        lock = self.locks.get(name)
+        return lock is not None and (owner in lock.holders or owner in lock.waiters)
+
     def glance(self, limit: int, places: int) -> list[LockGlance]:
         """Some locks for a screen, the most wanted first, with bounded work however many there are."""
         some = islice(self.locks.items(), GLANCED_LOCKS_MAX)

@@ -215,6 +215,7 @@ class StateMachine:
                 columns.keys, columns.values, columns.content_type, columns.ttl_ms, command.atomic
             )
             return SetManyResult(versions, first)
+        self.turn.work = 0
         if command.atomic:
             return self.execute_atomic(command.ops)
         return tuple([self._execute_op(op) for op in command.ops])
@@ -312,6 +313,10 @@ class StateMachine:
     def held_token(self, name: str, owner: bytes) -> int:
         """The fencing token under which `owner` holds the lock; 0: it does not."""
         return self.locks.held_token(name, owner)
+
+    def has_lock_place(self, name: str, owner: bytes) -> bool:
+        """Whether `owner` holds the lock or waits for it."""
+        return self.locks.has_place(name, owner)
 
     def describe_namespaces(self) -> list[NamespaceView]:
         return self.store.namespaces.describe(self.store.quota_bytes, len(self.store.rows))

@@ -196,22 +196,15 @@ class NamespaceTable:
 
     # --- quotas ---
 
-    def check(self, key: bytes, growth_bytes: int, store_bytes: int) -> Refusal | None:
-        """Whether a write may make its row grow by so much (with the overhead of a new one).
-
-        Args:
-            store_bytes: of everything, with overheads.
-        """
-        if growth_bytes <= 0:
-            return None
+    def check_own(self, key: bytes, growth_bytes: int) -> Refusal | None:
+        """Whether the namespace that the key is in, if it is in one, may grow by so much."""
         namespace = self.find(key)
-        if namespace is not None:
-            refusal = _check_quota(namespace, namespace.used_bytes, growth_bytes)
-            if refusal is not None:
-                return refusal
-        return self.check_everything(growth_bytes, store_bytes)
+        if namespace is None or growth_bytes <= 0:
+            return None
+        return _check_quota(namespace, namespace.used_bytes, growth_bytes)
 
     def check_everything(self, growth_bytes: int, store_bytes: int) -> Refusal | None:
+        """The same for the quota of everything. store_bytes: with overheads."""
         if self._everything is None or growth_bytes <= 0:
             return None
         return _check_quota(self._everything, store_bytes, growth_bytes)

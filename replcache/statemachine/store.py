@@ -38,6 +38,15 @@ class SavedRows(Protocol):
     def finished(self) -> bool: ...
 
 
+class Growth(Protocol):
+    """What changes that have not taken effect yet will add: see writers.Writer."""
+
+    @property
+    def grown_bytes(self) -> int: ...
+
+    def grown_bytes_beside(self, key: bytes) -> int: ...
+
+
 class Store:
     """The table. `turn` gives clock and revisions, and takes the events of what dies here."""
 
@@ -202,12 +211,15 @@ class Store:
         """What counts against the quota of everything."""
         return self.size_bytes + len(self.rows) * ENTRY_OVERHEAD_BYTES
 
-    def check_quota(self, key: bytes, size: int, old: Row | None, grown_bytes: int) -> Refusal | None:
-        """Whether a value of `size` bytes may replace `old`, behind changes that will add grown_bytes."""
+    def check_quota(self, key: bytes, size: int, old: Row | None, behind: Growth) -> Refusal | None:
+        """Whether a value of `size` bytes may replace `old`, behind changes that add so much."""
         growth = size - len(old[0]) if old is not None else len(key) + size + ENTRY_OVERHEAD_BYTES
         if growth <= 0:
             return None
-        return self.namespaces.check(key, growth + grown_bytes, self.quota_bytes)
+        refusal = self.namespaces.check_own(key, growth + behind.grown_bytes_beside(key))
+        if refusal is not None:
+            return refusal
+        return self.namespaces.check_everything(growth + behind.grown_bytes, self.quota_bytes)
 
     def check_quota_columns(self, keys: list[bytes], values: list[bytes]) -> Refusal | None:
         """The same for sets in columns, of which all or none take effect."""
@@ -223,7 +235,7 @@ class Store:
             if namespace is not None:
                 growth[namespace.name] = (key, growth.get(namespace.name, (key, 0))[1] + more)
         for key, more in growth.values():
-            refusal = self.namespaces.check(key, more, 0)
+            refusal = self.namespaces.check_own(key, more)
             if refusal is not None:
                 return refusal
         return self.namespaces.check_everything(total, self.quota_bytes)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from replcache.constants import MANIFEST_TYPE, VALUE_BYTES_MAX
+from replcache.constants import COMMAND_WORK_MERGE, COMMAND_WORK_REPLY, MANIFEST_TYPE, VALUE_BYTES_MAX
 from replcache.statemachine.commands import Increment, Update
 from replcache.statemachine.entries import Meta, Row, as_entry, earliest, make_meta, slide, typed_meta
 from replcache.statemachine.json_merge import JSON_BYTES_MAX, NotJson, merge_patch
@@ -33,11 +33,13 @@ def apply_update(machine: "StateMachine", writer: Writer, op: Update) -> UpdateR
         return missing("update")
     if op.replace is None and _is_in_parts(row):
         return _IN_PARTS
+    if (refusal := machine.turn.spend(_work(op, row[0]))) is not None:
+        return refusal
     value = _new_value(op, row[0])
     if isinstance(value, Refusal):
         return value
     if machine.store.namespaces.active:
-        refusal = machine.store.check_quota(op.key, len(value), row, writer.grown_bytes)
+        refusal = machine.store.check_quota(op.key, len(value), row, writer)
         if refusal is not None:
             return refusal
     meta = _updated_meta(row[4], op, writer.clock_ms)
@@ -50,6 +52,14 @@ def _is_in_parts(row: Row) -> bool:
     """Its bytes are a manifest: patching them would lose the value that they mean."""
     meta = row[4]
     return meta is not None and meta[0] == MANIFEST_TYPE
+
+
+def _work(op: Update, value: bytes) -> int:
+    """The new value goes into the store and into the reply; a merge also parses the old one and the patch."""
+    if op.merge_json is not None:
+        return (len(value) + len(op.merge_json)) * (COMMAND_WORK_REPLY + COMMAND_WORK_MERGE)
+    size = len(op.replace) if op.replace is not None else len(value) + len(op.append or b"")
+    return size * (1 + COMMAND_WORK_REPLY)
 
 
 def _new_value(op: Update, value: bytes) -> bytes | Refusal:
@@ -142,7 +152,7 @@ def apply_increment(machine: "StateMachine", writer: Writer, op: Increment) -> I
         return Refusal(RefusalCode.OUT_OF_RANGE, f"add {op.delta}: above the maximum {op.maximum}")
     value = b"%d" % total
     if machine.store.namespaces.active:
-        refusal = machine.store.check_quota(op.key, len(value), row, writer.grown_bytes)
+        refusal = machine.store.check_quota(op.key, len(value), row, writer)
         if refusal is not None:
             return refusal
     revision = writer.revision

@@ -54,6 +54,10 @@ class Writer(Protocol):
         """What the changes that have not taken effect yet will add to the store, at most."""
         ...
 
+    def grown_bytes_beside(self, key: bytes) -> int:
+        """The same of those in the key's namespace; for a key in none: of those in none."""
+        ...
+
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None: ...
 
     def remove(self, key: bytes, kind: EventKind = EventKind.DELETE) -> None:
@@ -116,6 +120,9 @@ class DirectWriter:
     def grown_bytes(self) -> int:
         return 0
 
+    def grown_bytes_beside(self, key: bytes) -> int:
+        return 0
+
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None:
         before = self._store.put(key, row)
         self._took_effect(Event(self.revision, kind, key, row, before))
@@ -157,7 +164,8 @@ class AtomicWriter:
         self._changes: dict[bytes, tuple[Row | None, EventKind]] = {}
         # Tags to invalidate, in order; each takes one epoch when the batch is committed.
         self._invalidated: list[str] = []
-        self._grown_bytes = 0
+        # By the prefix of the namespace; b"": in none.
+        self._grown_bytes: dict[bytes, int] = {}
 
     @property
     def clock_ms(self) -> int:
@@ -190,14 +198,24 @@ class AtomicWriter:
 
     @property
     def grown_bytes(self) -> int:
-        return self._grown_bytes
+        return sum(self._grown_bytes.values())
+
+    def grown_bytes_beside(self, key: bytes) -> int:
+        return self._grown_bytes.get(self._namespace_of(key), 0)
+
+    def _namespace_of(self, key: bytes) -> bytes:
+        namespace = self._store.namespaces.find(key)
+        return b"" if namespace is None else namespace.prefix
 
     def put(self, key: bytes, row: Row, kind: EventKind = EventKind.PUT) -> None:
         old = self.get(key)
         if old is None:
-            self._grown_bytes += len(key) + len(row[0]) + ENTRY_OVERHEAD_BYTES
+            growth = len(key) + len(row[0]) + ENTRY_OVERHEAD_BYTES
         else:
-            self._grown_bytes += max(len(row[0]) - len(old[0]), 0)
+            growth = max(len(row[0]) - len(old[0]), 0)
+        if growth and self._store.namespaces.active:
+            where = self._namespace_of(key)
+            self._grown_bytes[where] = self._grown_bytes.get(where, 0) + growth
         if kind is EventKind.TOUCH and key in self._changes:
             # The batch also wrote the value: that is the larger news.
             kind = self._changes[key][1]

@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from replcache.pb.v1 import cache_pb2 as pb
 from replcache.pb.v1 import common_pb2 as common
 from replcache.pb.v1.common_pb2 import Idempotency, ReadOptions
+from replcache.raft.port import Role
 from tests.helpers.fake_raft import CLUSTER_ID, FakeRaft
 from tests.helpers.serving import failure, serving, wire_error
 from tests.helpers.wait import async_wait_until
@@ -303,3 +304,11 @@ async def test_sliding_expiry_starts_anew_with_reads_at_every_level() -> None:
             )
             assert len(one.raft.proposed) <= proposed + 2
         assert not (await one.cache.Get(pb.GetRequest(key=b"unread"))).HasField("entry")
+
+
+@pytest.mark.parametrize("level", [common.READ_LEVEL_ONE, common.READ_LEVEL_SESSION])
+async def test_node_that_has_not_joined_knows_no_data(level: int) -> None:
+    async with serving() as one:
+        one.raft.role = Role.JOINING
+        wire = await failure(one.cache.Get(pb.GetRequest(key=b"k", read=ReadOptions(level=level))))
+        assert wire.reason == "UNAVAILABLE"

@@ -323,3 +323,15 @@ async def test_many_callers_one_at_a_time(callers: int) -> None:
         assert seen == sorted(seen)
         assert len(seen) == callers
         assert holders(one.raft) == waiters(one.raft) == []
+
+
+async def test_waiter_whose_place_is_not_in_an_installed_snapshot_asks_again() -> None:
+    """The lock came free, and its waiter's place ran out, in entries that this node never saw."""
+    async with serving(FakeRaft("n2")) as one:
+        await one.lock.Acquire(acquire(b"a"))
+        waiting = asyncio.ensure_future(one.lock.Acquire(acquire(b"b", wait_s=60)))
+        await queued(one, b"b")
+        one.raft.install_machine(StateMachine())
+        reply = await asyncio.wait_for(waiting, 10)
+        assert holders(one.raft) == [b"b"]
+        assert reply.token

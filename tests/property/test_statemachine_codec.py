@@ -6,10 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replcache.pb.internal import log_pb2
+from replcache.raft.proposals import command_bytes
 from replcache.statemachine import codec
-from replcache.statemachine.commands import Command, Group, SetMany
+from replcache.statemachine.commands import (
+    Accessed,
+    Command,
+    Compare,
+    Condition,
+    Delete,
+    Evict,
+    Group,
+    Set,
+    SetMany,
+    Txn,
+    Update,
+)
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat
 from tests.property.strategies import groups
+
+LARGE = b"v" * 300_000
 
 
 @given(groups())
@@ -64,3 +79,32 @@ def test_a_number_that_does_not_fit_is_refused_when_encoding(group: Group) -> No
     too_large = Group(group.origin, 2**64, group.sequence, 0, group.commands)
     with pytest.raises(ValueError, match="range"):
         codec.encode_group(too_large)
+
+
+@given(groups())
+def test_no_command_is_larger_than_it_was_counted(group: Group) -> None:
+    """A group that outgrows what it was packed for fits into no frame and into no log."""
+    for command in group.commands:
+        alone = Group(group.origin, group.boot, group.sequence, group.done_below, (command,))
+        empty = Group(group.origin, group.boot, group.sequence, group.done_below)
+        encoded = len(codec.encode_group(alone)) - len(codec.encode_group(empty))
+        assert encoded <= command_bytes(command)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Command(ops=(Txn(then_ops=(Set(b"k", LARGE),) * 3, else_ops=(Update(b"k", append=LARGE),)),)),
+        Command(ops=(Txn(compares=(Compare(b"k", Condition(if_value=LARGE)),)),)),
+        Command(ops=(Delete(b"k", Condition(if_value=LARGE)),)),
+        Command(ops=(Accessed((b"x" * 1000,) * 500), Evict((b"x" * 1000,) * 500, (2**63,) * 500))),
+        Command(ops=(Set(b"k", b"", tags=("\U0001f600" * 30,) * 60, content_type="x" * 128),)),
+        Command(set_many=SetMany([b""] * 4000, [b""] * 4000, "\U0001f600" * 30, 2**60)),
+        Command(session_id=2**63, session_sequence=2**63, session_acked_below=2**63, atomic=True),
+        Command(request_id=b"x" * 64),
+    ],
+    ids=lambda command: type(command.ops[0]).__name__ if command.ops else "",
+)
+def test_long_parts_are_counted(command: Command) -> None:
+    size = len(codec.encode_group(Group("n", 1, 1, 0, (command,))))
+    assert size <= command_bytes(command) < 5 * size + 500

@@ -1,8 +1,8 @@
 """The three endings of a proposal: what `abandon` may call certain."""
 
 from replcache.errors import NoLeader, OutcomeUnknown
-from replcache.raft.proposals import Proposals
-from replcache.statemachine.commands import Command, Set
+from replcache.raft.proposals import Proposals, command_bytes
+from replcache.statemachine.commands import Command, Compare, Condition, Delete, Evict, Set, Txn
 
 
 def proposals() -> Proposals:
@@ -46,3 +46,21 @@ def test_command_with_a_copy_under_way_is_not_certain() -> None:
     table.form_groups()
     table.take_unsent(1, 0.0)
     assert isinstance(proposal.abandon(), OutcomeUnknown)
+
+
+def test_no_group_outgrows_its_limit_whatever_its_commands_are_made_of() -> None:
+    """They are all open at once, as after an election."""
+    limit, large = 10**6, b"x" * 300_000
+    table = Proposals("n1/1", 1, bytes_max=10**8, group_bytes_max=limit)
+    commands = [
+        Command(ops=(Txn(then_ops=(Set(b"k", large),)),)),
+        Command(ops=(Txn(compares=(Compare(b"k", Condition(if_value=large)),)),)),
+        Command(ops=(Delete(b"k", Condition(if_value=large)),)),
+        Command(ops=(Evict((b"k" * 1000,) * 300),)),
+    ] * 5
+    for one in commands:
+        table.submit(one, command_bytes(one), lambda outcome: None)
+    table.form_groups()
+    groups = table.take_unsent(1, 0.0)
+    assert len(groups) >= 6
+    assert max(len(payload) for _, _, payload in groups) <= limit

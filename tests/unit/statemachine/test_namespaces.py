@@ -171,3 +171,25 @@ def test_existing_keys_are_counted_bit_by_bit_equally_everywhere(
         assert next(
             view for view in driver.machine.describe_namespaces() if view.name == name
         ) == NamespaceView(name, prefix, 0, Policy.NONE, size, len(rows), True)
+
+
+def test_growth_elsewhere_in_an_atomic_batch_does_not_count() -> None:
+    driver = Driver()
+    driver.one(NamespaceSet("small", b"s:", 2000))
+    blob, little = Set(b"blob", b"x" * 100_000), Set(b"s:a", b"1")
+    for ops in ((blob, little), (little, blob)):
+        assert not isinstance(driver.atomic(*ops), Refusal)
+        driver.do(Delete(b"blob"), Delete(b"s:a"))
+    filling = [Set(b"s:%d" % number, b"x" * 500) for number in range(4)]
+    result = driver.atomic(blob, *filling)
+    assert isinstance(result, Refusal)
+    assert (result.code, result.cause) == (RefusalCode.BATCH_ABORTED, RefusalCode.QUOTA_EXCEEDED)
+
+
+def test_growth_of_all_of_an_atomic_batch_counts_against_the_quota_of_everything() -> None:
+    driver = Driver()
+    driver.one(NamespaceSet("small", b"s:", 10_000))
+    driver.one(NamespaceSet("all", b"", 3000))
+    result = driver.atomic(Set(b"blob", b"x" * 2000), Set(b"s:a", b"x" * 2000))
+    assert isinstance(result, Refusal)
+    assert result.cause is RefusalCode.QUOTA_EXCEEDED
