@@ -13,6 +13,8 @@ MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 # about 30 ms.
 BATCH_OPERATIONS_MAX = 4096
 BATCH_BYTES_MAX = 3 * 1024 * 1024
+# Content type of the manifest of a value in parts; nodes refuse to change such an entry in place.
+MANIFEST_TYPE = "application/vnd.replcache.parts+json"
 SCAN_PAGE_ENTRIES_MAX = 1000
 SCAN_PAGE_ENTRIES_DEFAULT = 100
 CONTENT_TYPE_BYTES_MAX = 128

@@ -53,12 +53,16 @@ class Status:
     """What a drainer publishes with each batch that it has written out.
 
     flushed_revision: the database has every change up to here, or a newer one of the same key.
-    rows: that waited when it looked last. behind_s: since everything was written out last.
+    swept_revision: the same but for rows that this process can't decode, which stay in the queue.
+    left: how many these are. rows: that waited when it looked last, with them.
+    behind_s: since everything (but them) was written out last.
     written, batches, failures: since it became the drainer. error: of the last try; "": it worked.
     age_s: of this status, when it was read.
     """
 
     flushed_revision: int = 0
+    swept_revision: int = 0
+    left: int = 0
     rows: int = 0
     behind_s: float = 0.0
     written: int = 0
@@ -66,6 +70,11 @@ class Status:
     failures: int = 0
     error: str = ""
     age_s: float = 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """The database refuses; rows that can't be decoded are no such thing."""
+        return bool(self.error) and self.rows > self.left
 
     def encoded(self) -> bytes:
         fields = {name: getattr(self, name) for name in self.__slots__ if name != "age_s"}
@@ -76,6 +85,8 @@ class Status:
         if entry is None:
             return cls()
         fields: dict[str, Any] = json.loads(entry.raw)
+        # Drainers of earlier builds leave nothing.
+        fields.setdefault("swept_revision", fields.get("flushed_revision", 0))
         known = {name: value for name, value in fields.items() if name in cls.__slots__}
         return cls(**{**known, "age_s": age_s(entry)})
 
@@ -136,6 +147,10 @@ class Queue:
         return operation, convert.delete_result
 
     def row(self, record: Entry, shard: int) -> Row:
+        """
+        Raises:
+            WrongType, or what the codec raises: the value can't be decoded in this process.
+        """
         key = record.key[len(self.records_prefix(shard)) :].decode("utf-8", "surrogateescape")
         is_deleted = record.content_type == DELETED_CONTENT_TYPE
         return Row(key, DELETED if is_deleted else record.value, record.mod_revision)
@@ -176,12 +191,13 @@ class Queue:
         )
         return len([record async for record in scan])
 
-    async def lag(self, limit: int | None = None) -> Lag:
-        """Counts what waits: a scan of the queue without its values."""
+    async def lag(self, limit: int | None = None, with_left: bool = True) -> Lag:
+        """Counts what waits: a scan of the queue without its values. with_left False: the age of rows that
+        the drainer can't decode, and leaves there, does not count."""
         rows, seconds = 0, 0.0
         for shard in range(self.shards):
             status = await self.status(shard)
-            found = 0
+            waiting = 0
             async for record in self.client.scan(
                 self.records_prefix(shard),
                 limit=None if limit is None else max(0, limit - rows),
@@ -189,9 +205,10 @@ class Queue:
                 keys_only=True,
                 read=Consistency.LINEARIZABLE,
             ):
-                found += 1
-                seconds = max(seconds, age_s(record))
-            if found and status.error:
+                rows += 1
+                if with_left or not status.left or record.mod_revision > status.swept_revision:
+                    waiting += 1
+                    seconds = max(seconds, age_s(record))
+            if waiting and status.is_failing:
                 seconds = max(seconds, status.behind_s + status.age_s)
-            rows += found
         return Lag(rows, seconds)

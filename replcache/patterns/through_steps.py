@@ -62,7 +62,7 @@ class ThroughSteps:
         self._lag_at = float("-inf")
         # Accepted here since the figure of _lag.
         self._accepted = 0
-        self._flushed_revision = 0
+        self._swept_revision = 0
 
     def name(self, key: str) -> bytes:
         if not isinstance(key, str):
@@ -332,11 +332,11 @@ class ThroughSteps:
     def _note(self, status: Status) -> None:
         """What the write brought along for nothing. The drainer counts rows of one shard."""
         self._accepted += 1
-        if status.flushed_revision > self._flushed_revision and not status.error:
-            self._flushed_revision = status.flushed_revision
+        if status.swept_revision > self._swept_revision and not status.is_failing:
+            self._swept_revision = status.swept_revision
             self._accepted = 0
-            self._see(Lag(0, 0.0))
-        elif status.rows or status.error:
+            self._see(Lag(status.left, 0.0))
+        elif status.rows > status.left:
             rows = max(status.rows * self.options.shards, self._lag.rows)
             self._see(Lag(rows, status.behind_s + status.age_s))
 
@@ -356,7 +356,7 @@ class ThroughSteps:
         now = self._client._clock.now()
         if now - self._lag_at >= _LAG_INTERVAL_S:
             self._lag_at = now
-            lag: Lag = yield CacheStep(lambda: self.queue.lag(options.max_rows))
+            lag: Lag = yield CacheStep(lambda: self.queue.lag(options.max_rows, with_left=False))
             self._accepted = 0
             self._see(lag)
         if self._is_too_far():
