@@ -13,6 +13,8 @@ MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 # about 30 ms.
 BATCH_OPERATIONS_MAX = 4096
 BATCH_BYTES_MAX = 3 * 1024 * 1024
+# Content type of the manifest of a value in parts; nodes refuse to change such an entry in place.
+MANIFEST_TYPE = "application/vnd.replcache.parts+json"
 SCAN_PAGE_ENTRIES_MAX = 1000
 SCAN_PAGE_ENTRIES_DEFAULT = 100
 CONTENT_TYPE_BYTES_MAX = 128
@@ -67,6 +69,8 @@ APPEND_BYTES_MAX = 1024 * 1024
 # A frame full of empty entries would become millions of objects; a leader's message has far fewer.
 APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64
+# Drawn ids of sessions are from here to its double: above every revision, and exact as a double.
+SECRET_SESSION_IDS_FROM = 1 << 52
 # What one command may cost when it is applied: bytes of values, weighted. A value that goes into the reply is
 # kept for exactly-once and sent; a JSON merge parses and writes all of it. So 16 MiB of replies, or 5 MiB of
 # documents that are merged (about 0.2 s).

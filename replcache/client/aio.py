@@ -14,7 +14,6 @@ from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import AsyncHoldCalls
 from replcache.client.keyspace_calls import AsyncKeyspaceCalls
 from replcache.client.large import LargeValues, check_versions
-from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import AsyncRangeCalls, Pages
 from replcache.client.requests import UNSET, Fence, Key, LeaseId, Unset, key_bytes, prefix_bytes
 from replcache.client.scan import PageQuery
@@ -22,6 +21,7 @@ from replcache.client.through_calls import AsyncThroughCalls
 from replcache.client.txn import AsyncTxn
 from replcache.client.types import ClientStatistics, Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch_calls import AsyncWatchCalls
+from replcache.constants import MANIFEST_TYPE
 from replcache.errors import ConditionFailed, DeadlineExceeded, InvalidRequest, NotFound, TooLarge
 from replcache.pb.v1 import cache_pb2
 

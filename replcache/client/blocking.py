@@ -19,13 +19,13 @@ from replcache.client.durations import Duration, parse_ttl_ms
 from replcache.client.hold_calls import HoldCalls
 from replcache.client.keyspace_calls import KeyspaceCalls
 from replcache.client.large import check_versions
-from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.range_calls import RangeCalls
 from replcache.client.requests import UNSET, Fence, Key, LeaseId, Unset, key_bytes
 from replcache.client.through_calls import ThroughCalls
 from replcache.client.txn import Txn
 from replcache.client.types import ClientStatistics, Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch_calls import WatchCalls
+from replcache.constants import MANIFEST_TYPE
 from replcache.errors import ClientClosed, ConditionFailed, DeadlineExceeded, InvalidRequest, NotFound
 
 # Several steps, each of which ends by itself within the timeout.

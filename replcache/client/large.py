@@ -21,7 +21,7 @@ from replcache.client.batches import GetManyBatch
 from replcache.client.convert import LEVELS, delete_result, set_result, touch_result
 from replcache.client.durations import Duration, parse_seconds
 from replcache.client.ids import unique_id
-from replcache.client.parts import MANIFEST_TYPE, Manifest, manifest_of, parent_of, part_stem, split
+from replcache.client.parts import Manifest, manifest_of, parent_of, part_stem, split
 from replcache.client.requests import (
     UNSET,
     Fence,
@@ -32,7 +32,7 @@ from replcache.client.requests import (
 )
 from replcache.client.scan import PageQuery, ScanQuery, scan_pages
 from replcache.client.types import Consistency, Entry, SetResult
-from replcache.constants import REPLY_BYTES_MAX
+from replcache.constants import MANIFEST_TYPE, REPLY_BYTES_MAX
 from replcache.errors import (
     BatchAborted,
     ConditionFailed,
@@ -362,7 +362,8 @@ def check_versions(old: Entry | None, if_version: int | None, if_mod_revision: i
 def _check_options(**options: object) -> None:
     """What can't be kept of a value in parts is refused rather than done halfway."""
     for name, value in options.items():
-        if value and value is not UNSET:
+        # Of if_value every value means something, also None, 0 and "".
+        if value is not UNSET and (value or name == "if_value"):
             raise InvalidRequest(f"{name} is not possible for values stored in parts", field=name)
 
 

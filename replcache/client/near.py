@@ -16,12 +16,12 @@ from typing import Any, Self
 
 from replcache.client.durations import Duration, parse_seconds
 from replcache.client.near_store import Freshness, NearStore, Row
-from replcache.client.parts import MANIFEST_TYPE
 from replcache.client.requests import Key, key_bytes, prefix_bytes
 from replcache.client.retry import Backoff
 from replcache.client.types import Consistency, DeleteResult, Entry, SetResult
 from replcache.client.watch import AsyncWatch, watch_options
 from replcache.constants import (
+    MANIFEST_TYPE,
     NEAR_ENTRIES_MAX_DEFAULT,
     NEAR_PROBE_IDLE_S_MAX,
     NEAR_STALENESS_S_MIN,

@@ -9,15 +9,15 @@ namespace, need its guard's fence, and are deleted with its prefix.
 """
 
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from replcache.constants import KEY_BYTES_MAX
+from replcache.constants import KEY_BYTES_MAX, MANIFEST_TYPE
 from replcache.errors import TooLarge, WrongType
 
-MANIFEST_TYPE = "application/vnd.replcache.parts+json"
 PART_MARK = b"\x00part\x00"
 _ID_DIGITS = 16
 _INDEX_DIGITS = 5
@@ -27,6 +27,8 @@ _SUFFIX_BYTES = len(PART_MARK) + _ID_DIGITS + 1 + _INDEX_DIGITS
 PARTS_MAX = 1024
 # Of the stored form; a reader refuses one that it does not know.
 _FORMAT = 1
+_FIELD_TYPES = {"id": str, "parts": int, "size": int, "crc32": int, "content_type": str}
+_ID = re.compile(rf"[0-9a-f]{{{_ID_DIGITS}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,18 @@ class Manifest:
             found = json.loads(data)
             if found["format"] != _FORMAT:
                 raise WrongType(f"parts of format {found['format']}: this client knows {_FORMAT}")
-            return cls(found["id"], found["parts"], found["size"], found["crc32"], found["content_type"])
-        except (ValueError, KeyError, TypeError) as err:
+            fields = [found[name] for name in _FIELD_TYPES]
+        except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise WrongType(f"the manifest of a large value can't be read: {err!r}") from err
+        for (name, kind), value in zip(_FIELD_TYPES.items(), fields, strict=True):
+            if type(value) is not kind or (isinstance(value, int) and value < 0):
+                raise WrongType(f"the manifest of a large value has {name}={value!r:.40}")
+        manifest = cls(*fields)
+        if not _ID.fullmatch(manifest.id) or not 0 < manifest.parts <= PARTS_MAX:
+            raise WrongType(
+                f"the manifest of a large value has {manifest.parts} parts of {manifest.id!r:.40}"
+            )
+        return manifest
 
     def keys(self, key: bytes) -> list[bytes]:
         stem = part_stem(key, self.id)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from replcache.client.parts import MANIFEST_TYPE
+from replcache.constants import MANIFEST_TYPE
 from replcache.errors import WrongType
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from replcache.client.types import Consistency
 from replcache.compat.arguments import RESERVED, encoded, glob
 from replcache.compat.commands import PLANNED, Commands, Plan
 from replcache.compat.exceptions import LockError, LockNotOwnedError, RedisError, translated
-from replcache.errors import InvalidRequest, LockLost, LockTimeout, NotFound, ReplcacheError
+from replcache.errors import ConditionFailed, InvalidRequest, LockLost, LockTimeout, NotFound, ReplcacheError
 
 _LOCK_TTL_S = 10.0
 _LOCK_WAIT_MAX_S = 3600.0
@@ -146,7 +146,8 @@ class Redis:
     async def expire(
         self, name: Any, time: Any, nx: bool = False, xx: bool = False, gt: bool = False, lt: bool = False
     ) -> bool:
-        """With one of the conditions: on the version of the entry that was looked at, so it is atomic too."""
+        """With one of the conditions: decided on the expiry that was looked at, and done if the value is
+        still the same; another `expire` in between is not noticed."""
         plan = self.commands.expire(name, time)
         if not (nx or xx or gt or lt):
             return bool(await self.execute(plan))
@@ -172,6 +173,8 @@ class Redis:
                 return True
             if isinstance(outcome, NotFound):
                 return False
+            if not isinstance(outcome, ConditionFailed):
+                raise translated(outcome, "EXPIRE") from outcome
 
     async def scan_iter(
         self, match: Any = None, count: int | None = None, _type: str | None = None, **_: Any

@@ -25,7 +25,7 @@ from replcache.client.requests import (
 from replcache.client.types import Entry
 from replcache.compat.arguments import encoded, expiry_ms, milliseconds, ttl_left_ms, until
 from replcache.compat.exceptions import NOT_AN_INTEGER, DataError, ResponseError, translated
-from replcache.constants import TTL_MS_MAX
+from replcache.constants import MANIFEST_TYPE, TTL_MS_MAX
 from replcache.errors import ConditionFailed, NotFound, ReplcacheError
 
 Outcomes = list[Any]
@@ -64,7 +64,12 @@ class Commands:
         return self._prefix + encoded(name)
 
     def value(self, entry: Entry | None) -> Any:
-        return None if entry is None else self._decode(entry.raw)
+        if entry is None:
+            return None
+        if entry.content_type == MANIFEST_TYPE:
+            # In one log entry with other commands there is no reading of its parts.
+            raise ResponseError("the value is stored in parts: only get reads it")
+        return self._decode(entry.raw)
 
     def _get(self, name: Any) -> Prepared:
         return get_operation(self.key(name)), convert.get_result

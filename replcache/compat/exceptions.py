@@ -46,7 +46,9 @@ NOT_AN_INTEGER = "value is not an integer or out of range"
 def translated(error: errors.ReplcacheError, command: str = "") -> RedisError:
     """The exception that redis-py would raise; the caller raises it `from` the original."""
     if isinstance(error, errors.WrongType):
-        return ResponseError("value is not a valid float" if command == "INCRBYFLOAT" else NOT_AN_INTEGER)
+        if command == "INCRBYFLOAT":
+            return ResponseError("value is not a valid float")
+        return ResponseError(NOT_AN_INTEGER if command == "INCRBY" else str(error))
     if isinstance(error, errors.OutOfRange):
         return ResponseError("increment or decrement would overflow")
     if isinstance(error, errors.QuotaExceeded):

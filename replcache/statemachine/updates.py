@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from replcache.constants import COMMAND_WORK_MERGE, COMMAND_WORK_REPLY, VALUE_BYTES_MAX
+from replcache.constants import COMMAND_WORK_MERGE, COMMAND_WORK_REPLY, MANIFEST_TYPE, VALUE_BYTES_MAX
 from replcache.statemachine.commands import Increment, Update
 from replcache.statemachine.entries import Meta, Row, as_entry, earliest, make_meta, slide, typed_meta
 from replcache.statemachine.json_merge import JSON_BYTES_MAX, NotJson, merge_patch
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _NOT_INTEGER = Refusal(RefusalCode.WRONG_TYPE, "the value is not a decimal 64-bit integer")
 _NOT_DECIMAL = Refusal(RefusalCode.WRONG_TYPE, "the value is not a decimal number")
+_IN_PARTS = Refusal(
+    RefusalCode.WRONG_TYPE, "the value is stored in parts: it can only be replaced as a whole"
+)
 _NOT_OBJECT = Refusal(
     RefusalCode.WRONG_TYPE, f"the value is not a JSON object of at most {JSON_BYTES_MAX} bytes"
 )
@@ -28,6 +31,8 @@ def apply_update(machine: "StateMachine", writer: Writer, op: Update) -> UpdateR
         return refusal
     if row is None:
         return missing("update")
+    if op.replace is None and _is_in_parts(row):
+        return _IN_PARTS
     if (refusal := machine.turn.spend(_work(op, row[0]))) is not None:
         return refusal
     value = _new_value(op, row[0])
@@ -41,6 +46,12 @@ def apply_update(machine: "StateMachine", writer: Writer, op: Update) -> UpdateR
     updated: Row = (value, row[1], writer.revision, row[3] + 1, meta)
     writer.put(op.key, updated)
     return UpdateResult(as_entry(updated), writer.revision)
+
+
+def _is_in_parts(row: Row) -> bool:
+    """Its bytes are a manifest: patching them would lose the value that they mean."""
+    meta = row[4]
+    return meta is not None and meta[0] == MANIFEST_TYPE
 
 
 def _work(op: Update, value: bytes) -> int:
@@ -126,6 +137,8 @@ def apply_increment(machine: "StateMachine", writer: Writer, op: Increment) -> I
         return refusal
     if row is None:
         number: int | None = op.initial
+    elif _is_in_parts(row):
+        return _IN_PARTS
     else:
         number = parse_integer(row[0])
     if number is None:

@@ -1,5 +1,6 @@
 """Large values: stored in parts, read whole or not at all. Values above 200 bytes are large here."""
 
+import json
 import random
 import threading
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from replcache import Client, errors
-from replcache.client.parts import MANIFEST_TYPE, PART_MARK, Manifest
+from replcache.client.parts import PART_MARK, Manifest
+from replcache.constants import MANIFEST_TYPE
 from tests.helpers.client_driver import Driver, ServerThread
 from tests.helpers.wait import scaled, wait_until
 
@@ -264,6 +266,63 @@ def test_never_a_mix_while_it_is_overwritten(served: Driver, server: ServerThrea
     assert len(parts(server)) == (
         0 if found is None else -(-len(found.raw) // 100) if len(found.raw) > 200 else 0
     )
+
+
+@pytest.mark.parametrize("wanted", [4, 0, None, "", b"", False])
+def test_a_wanted_value_is_refused_rather_than_forgotten(served: Driver, wanted: object) -> None:
+    served.set("big", b"before")
+    with pytest.raises(errors.InvalidRequest, match="if_value"):
+        served.set("big", data_of(1), if_value=wanted)
+    assert served.get_value("big") == b"before"
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        lambda c: c.update("big", append=b"x"),
+        lambda c: c.update("big", merge={"parts": None}),
+        lambda c: c.update("big", add=1),
+        lambda c: c.update("big", add=0.5),
+        lambda c: c.incr("big"),
+    ],
+)
+def test_a_value_in_parts_is_not_patched(served: Driver, patch: Any) -> None:
+    served.set("big", data_of(1))
+    with pytest.raises(errors.WrongType, match="in parts"):
+        patch(served)
+    assert served.get_value("big") == data_of(1)
+    served.update("big", "small")
+    assert served.get_value("big") == "small"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": 5},
+        {"id": "0123456789abcde/"},
+        {"parts": "3"},
+        {"parts": 0},
+        {"parts": -1},
+        {"parts": 10**9},
+        {"parts": True},
+        {"size": None},
+        {"size": 1.5},
+        {"crc32": []},
+        {"content_type": 7},
+        {"format": 2},
+    ],
+)
+def test_a_manifest_of_wrong_fields_is_a_typed_error(fields: dict[str, object]) -> None:
+    good = json.loads(Manifest("0123456789abcdef", 3, 1234, 7, "text/plain").encode())
+    assert Manifest.decode(json.dumps(good).encode()).parts == 3
+    with pytest.raises(errors.WrongType):
+        Manifest.decode(json.dumps(good | fields).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"7", b"null", b"{}", b"\xff", b"[" * 100_000])
+def test_a_manifest_that_is_none_is_a_typed_error(data: bytes) -> None:
+    with pytest.raises(errors.WrongType):
+        Manifest.decode(data)
 
 
 def test_limits(served: Driver) -> None:

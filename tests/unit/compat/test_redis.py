@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import replcache.compat as redis
+from replcache import Client
 from replcache.compat import aio
 from replcache.compat.arguments import glob
 from replcache.compat.commands import PLANNED, Commands
@@ -114,7 +115,7 @@ def test_locks(r: Any) -> None:
     r.client.set("job/state", 1)
 
 
-def test_a_conditional_expire_is_atomic(r: Any) -> None:
+def test_a_conditional_expire(r: Any) -> None:
     r.set("k", 1)
     assert r.expire("k", 100, nx=True)
     assert not r.expire("k", 200, nx=True)
@@ -122,6 +123,30 @@ def test_a_conditional_expire_is_atomic(r: Any) -> None:
     assert not r.expire("k", 300, lt=True)
     assert not r.expire("none", 300, nx=True)
     assert r.ttl("k") in (199, 200)
+
+
+@pytest.mark.timeout(30)
+def test_a_conditional_expire_that_is_refused_raises(r: Any) -> None:
+    r.set("guarded/k", 1)
+    r.client.guard("guarded/", by="l")
+    try:
+        with pytest.raises(redis.ResponseError, match="guard"):
+            r.expire("guarded/k", 100, nx=True)
+    finally:
+        r.client.unguard("guarded/")
+
+
+def test_values_in_parts(server: ServingThread, r: Any) -> None:
+    with Client(server.url, part_bytes=100) as client:
+        client.set("big", "x" * 1000)
+    assert r.get("big") == "x" * 1000
+    for change in (lambda: r.append("big", "y"), lambda: r.mget(["big", "k"])):
+        with pytest.raises(redis.ResponseError, match="in parts"):
+            change()
+    for change in (lambda: r.incr("big"), lambda: r.incrbyfloat("big", 0.5)):
+        with pytest.raises(redis.ResponseError, match="value is not"):
+            change()
+    assert r.get("big") == "x" * 1000
 
 
 def test_asyncio_has_the_same(server: ServingThread) -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replcache.constants import VALUE_BYTES_MAX
-from replcache.statemachine.commands import Increment, Set, Update
+from replcache.constants import MANIFEST_TYPE, VALUE_BYTES_MAX
+from replcache.statemachine.commands import Increment, Op, Set, Update
 from replcache.statemachine.numbers import add_decimal, parse_decimal, parse_integer
 from replcache.statemachine.results import IncrementResult, OpResult, Refusal, RefusalCode, UpdateResult
 from tests.helpers.machine import Driver
@@ -107,6 +107,32 @@ def test_updates_that_are_refused(value: bytes, update: Update, code: RefusalCod
     result = after(value, update)
     assert isinstance(result, Refusal)
     assert result.code is code
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Update(b"k", append=b"x"),
+        Update(b"k", merge_json=b'{"a":1}'),
+        Update(b"k", add_integer=1),
+        Update(b"k", add_decimal="0.5"),
+        Increment(b"k", 1),
+    ],
+)
+@pytest.mark.parametrize("value", [b"7", b"{}"])
+def test_a_manifest_is_not_patched(change: Op, value: bytes) -> None:
+    driver = Driver()
+    driver.one(Set(b"k", value, content_type=MANIFEST_TYPE, ttl_ms=5000))
+    refusal = driver.one(change)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is RefusalCode.WRONG_TYPE
+    assert "in parts" in refusal.message
+    entry = driver.machine.peek(b"k")
+    assert entry is not None
+    assert (entry.value, entry.version) == (value, 1)
+    replaced = driver.one(Update(b"k", replace=b"small", content_type="text/plain"))
+    assert isinstance(replaced, UpdateResult)
+    assert not isinstance(driver.one(Update(b"k", append=b"er")), Refusal)
 
 
 @pytest.mark.parametrize(
