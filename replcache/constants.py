@@ -69,6 +69,8 @@ APPEND_BYTES_MAX = 1024 * 1024
 # A frame full of empty entries would become millions of objects; a leader's message has far fewer.
 APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64
+# Drawn ids of sessions are from here to its double: above every revision, and exact as a double.
+SECRET_SESSION_IDS_FROM = 1 << 52
 # What one command may cost when it is applied: bytes of values, weighted. A value that goes into the reply is
 # kept for exactly-once and sent; a JSON merge parses and writes all of it. So 16 MiB of replies, or 5 MiB of
 # documents that are merged (about 0.2 s).

@@ -192,7 +192,8 @@ class Server:
         lease = lease_service.LeaseService(backend, reader)
         election = election_service.ElectionService(backend, reader, queue, self._leaders)
         keyspace = keyspace_service.KeyspaceService(backend, reader)
-        session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000))
+        secrets = self._rng if self._config.auth_file is not None else None
+        session = session_service.SessionService(backend, int(self._config.session_ttl_s * 1000), secrets)
         cluster = cluster_service.ClusterService(backend, started_at, self._watches, self._hasher)
         backups = Backups(backend, boundary)
         watch = watch_service.WatchService(backend, reader, self._watches, boundary)

@@ -1,5 +1,7 @@
 """The Session service: sessions make writes execute exactly once (Raft dissertation 6.3)."""
 
+import random
+
 from replcache import constants
 from replcache.pb.v1 import session_pb2
 from replcache.server import convert, validate
@@ -13,9 +15,13 @@ NAME = "replcache.v1.Session"
 
 
 class SessionService:
-    def __init__(self, backend: Backend, default_ttl_ms: int) -> None:
+    """Where users have different rights, the id of a session is drawn, and so known to its owner only."""
+
+    def __init__(self, backend: Backend, default_ttl_ms: int, rng: random.Random | None) -> None:
+        """rng: of the operating system; None: everybody may do the same, and ids count up."""
         self._backend = backend
         self._default_ttl_ms = default_ttl_ms
+        self._rng = rng
 
     def methods(self) -> list[Method]:
         return [
@@ -33,7 +39,12 @@ class SessionService:
             ttl_ms = validate.duration_ms(
                 request.ttl, "ttl", constants.SESSION_TTL_MS_MIN, constants.SESSION_TTL_MS_MAX
             )
-        result = await self._backend.execute_op(SessionOpen(ttl_ms), deadline)
+        secret_id = 0
+        if self._rng is not None:
+            secret_id = constants.SECRET_SESSION_IDS_FROM + self._rng.randrange(
+                constants.SECRET_SESSION_IDS_FROM
+            )
+        result = await self._backend.execute_op(SessionOpen(ttl_ms, secret_id), deadline)
         assert type(result) is SessionResult
         response = session_pb2.OpenSessionResponse(
             header=self._backend.header(result.revision), session_id=result.session_id

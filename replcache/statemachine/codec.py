@@ -12,13 +12,13 @@ from google.protobuf.message import DecodeError
 
 from replcache.pb.internal import log_pb2 as pb
 from replcache.statemachine.codec_ops import decode_op, fill_op
-from replcache.statemachine.commands import Command, Group, SetMany
+from replcache.statemachine.commands import Command, Group, SessionOpen, SetMany
 from replcache.statemachine.invariants import InvariantBroken, UnknownFormat
 
 ENTRY_VERSION: Final = 1
 # Raised with each addition that older versions would not see (a field) or not know (an op); a group carries
 # the lowest format that has all it uses.
-GROUP_FORMAT: Final = 1
+GROUP_FORMAT: Final = 2
 
 
 # --- entries ---
@@ -50,9 +50,18 @@ def encode_group(group: Group) -> bytes:
         boot=group.boot,
         sequence=group.sequence,
         done_below=group.done_below,
-        format=GROUP_FORMAT,
+        format=_format_of(group),
         commands=[_encode_command(command) for command in group.commands],
     ).SerializeToString()
+
+
+def _format_of(group: Group) -> int:
+    """The lowest that has all that the group uses: older nodes read what they know, and halt at the rest."""
+    for command in group.commands:
+        for op in command.ops:
+            if type(op) is SessionOpen and op.secret_id:
+                return 2
+    return 1
 
 
 def decode_group(data: bytes) -> Group:
@@ -61,8 +70,8 @@ def decode_group(data: bytes) -> Group:
         group = pb.Group.FromString(data)
     except DecodeError as error:
         raise InvariantBroken(f"a group of {len(data)} bytes is malformed: {error}") from error
-    if group.format != GROUP_FORMAT:
-        raise UnknownFormat(f"group of format {group.format}; this node knows {GROUP_FORMAT}")
+    if not 1 <= group.format <= GROUP_FORMAT:
+        raise UnknownFormat(f"group of format {group.format}; this node knows 1 to {GROUP_FORMAT}")
     return Group(
         group.origin,
         group.boot,

@@ -400,6 +400,8 @@ def _fill_namespace_remove(op: NamespaceRemove, m: pb.NamespaceRemove) -> None:
 
 def _fill_session_open(op: SessionOpen, m: pb.SessionOpen) -> None:
     m.ttl_ms = op.ttl_ms
+    if op.secret_id:
+        m.secret_id = op.secret_id
 
 
 def _fill_session_keep(op: SessionKeep, m: pb.SessionKeep) -> None:
@@ -449,7 +451,7 @@ DECODERS: Final[dict[str | None, Callable[[pb.Op], Op]]] = {
     "lock_acquire": _decode_lock_acquire,
     "lock_renew": _decode_lock_renew,
     "lock_release": _decode_lock_release,
-    "session_open": lambda op: SessionOpen(op.session_open.ttl_ms),
+    "session_open": lambda op: SessionOpen(op.session_open.ttl_ms, op.session_open.secret_id),
     "session_keep": lambda op: SessionKeep(op.session_keep.session_id),
     "session_close": lambda op: SessionClose(op.session_close.session_id),
     "invalidate_tags": lambda op: InvalidateTags(tuple(op.invalidate_tags.tags)),

@@ -249,7 +249,10 @@ class LeaseRevoke:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpen:
+    """secret_id: the id that it gets, drawn by the proposer so that nobody guesses it; 0: the revision."""
+
     ttl_ms: int
+    secret_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

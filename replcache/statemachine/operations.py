@@ -77,7 +77,7 @@ OTHER_OPERATIONS: Final[dict[type, _OtherOperation]] = {
     LeaseGrant: lambda machine, op: machine.leases.grant(op.ttl_ms),
     LeaseKeep: lambda machine, op: machine.leases.keep(op.lease_id),
     LeaseRevoke: lambda machine, op: machine.revoke_lease(op.lease_id),
-    SessionOpen: lambda machine, op: machine.replies.open(op.ttl_ms),
+    SessionOpen: lambda machine, op: machine.replies.open(op.ttl_ms, op.secret_id),
     SessionKeep: lambda machine, op: machine.replies.keep(op.session_id),
     SessionClose: lambda machine, op: machine.replies.close(op.session_id),
 }

@@ -10,7 +10,12 @@ Invariant: bytes is the sum of reply_size over all stored replies, of sessions a
 from collections import deque
 from typing import Final
 
-from replcache.constants import REQUEST_ID_TTL_MS, SESSION_REPLIES_MAX, SESSIONS_MAX
+from replcache.constants import (
+    REQUEST_ID_TTL_MS,
+    SECRET_SESSION_IDS_FROM,
+    SESSION_REPLIES_MAX,
+    SESSIONS_MAX,
+)
 from replcache.statemachine.expiry import Timers
 from replcache.statemachine.frozen import FrozenTable
 from replcache.statemachine.invariants import require
@@ -98,17 +103,22 @@ class Replies:
 
     # --- sessions as such ---
 
-    def open(self, ttl_ms: int) -> SessionResult | Refusal:
-        """The id is the revision of the opening: never given twice."""
+    def open(self, ttl_ms: int, secret_id: int = 0) -> SessionResult | Refusal:
+        """The id is the revision of the opening, never given twice; or the secret one, if nobody has it.
+
+        Whoever knows the id of a session and a number gets the reply that is stored there.
+        """
         if ttl_ms <= 0:
             return Refusal(RefusalCode.INVALID, f"session ttl {ttl_ms} ms: must be above 0")
         if len(self.sessions) >= SESSIONS_MAX:
             return Refusal(RefusalCode.QUOTA_EXCEEDED, f"there are {SESSIONS_MAX} sessions already")
-        session_id = self._turn.next_revision()
+        revision = self._turn.next_revision()
+        is_free = secret_id >= SECRET_SESSION_IDS_FROM and secret_id not in self.sessions
+        session_id = secret_id if is_free else revision
         due_ms = self._turn.clock_ms + ttl_ms
         self.sessions[session_id] = Session(ttl_ms, due_ms)
         self._timers.add(due_ms, session_id)
-        return SessionResult(session_id, True, session_id, ttl_ms)
+        return SessionResult(session_id, True, revision, ttl_ms)
 
     def find(self, session_id: int) -> Session | None:
         """The session, if its time is not over."""
@@ -246,7 +256,8 @@ class Replies:
             require(
                 lowest >= session.acked_below, f"session {session_id} keeps sequence {lowest}, acknowledged"
             )
-            require(session_id <= self._turn.revision, f"session {session_id} is ahead of the revision")
+            is_possible = session_id <= self._turn.revision or session_id >= SECRET_SESSION_IDS_FROM
+            require(is_possible, f"session {session_id} is ahead of the revision")
             total += size
         require(len(self._timers) == len(self.sessions), "each session has one timer")
         total += sum(reply_size(request[2]) for request in self._order)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +24,7 @@ from replcache import AsyncClient, Client
 from replcache.errors import PermissionDenied, RateLimited, Unauthenticated
 from replcache.observability.logs import setup_audit, setup_logs
 from replcache.pb.v1 import cache_pb2 as pb
-from replcache.pb.v1 import cluster_pb2, lock_pb2, watch_pb2, watch_pb2_grpc
+from replcache.pb.v1 import cluster_pb2, lock_pb2, session_pb2, watch_pb2, watch_pb2_grpc
 from replcache.server.security import callers as callers_module
 from replcache.server.security import setup as security_setup
 from replcache.server.security.policy_store import PolicyStore
@@ -426,3 +427,17 @@ async def test_audit_is_among_the_other_lines_whatever_their_level(logs: io.Stri
     async with serving() as one:
         await one.cluster.Hash(cluster_pb2.HashRequest())
     assert [json.loads(line)["event"] for line in logs.getvalue().splitlines()] == ["admin_call"]
+
+
+async def test_sessions_of_others_are_not_found_by_counting(node: Guarded) -> None:
+    """Who knows a session's id and a number gets the reply that is kept there, whoever's key it is about."""
+    opened = [await node.stubs("shop")[2].Open(session_pb2.OpenSessionRequest()) for _ in range(3)]
+    ids = [answer.session_id for answer in opened]
+    assert all(2**52 <= one < 2**53 for one in ids), "exact as a double, above every revision"
+    assert len(set(ids)) == 3
+    steps = {second - first for first, second in itertools.pairwise(ids)}
+    assert min(map(abs, steps)) > 1000, "drawn"
+    request = pb.SetRequest(key=b"shop:1", value=b"v")
+    request.idempotency.session_id, request.idempotency.sequence = ids[0], 1
+    versions = [(await node.cache("shop").Set(request)).version for _ in range(2)]
+    assert versions == [1, 1], "executed once"

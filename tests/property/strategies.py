@@ -148,7 +148,9 @@ renews = st.builds(LockRenew, names, owners, st.integers(0, 12), lock_ttls)
 releases = st.builds(LockRelease, names, owners, st.integers(0, 12), st.integers(0, 2))
 session_ids = st.integers(0, 8)
 session_ops = st.one_of(
-    st.builds(SessionOpen, st.sampled_from([1, 100, 10_000])),
+    st.builds(
+        SessionOpen, st.sampled_from([1, 100, 10_000]), st.sampled_from([0, 0, 3, 2**52 + 1, 2**52 + 2])
+    ),
     st.builds(SessionKeep, session_ids),
     st.builds(SessionClose, session_ids),
 )

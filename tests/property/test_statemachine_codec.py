@@ -16,6 +16,8 @@ from replcache.statemachine.commands import (
     Delete,
     Evict,
     Group,
+    Op,
+    SessionOpen,
     Set,
     SetMany,
     Txn,
@@ -108,3 +110,12 @@ def test_no_command_is_larger_than_it_was_counted(group: Group) -> None:
 def test_long_parts_are_counted(command: Command) -> None:
     size = len(codec.encode_group(Group("n", 1, 1, 0, (command,))))
     assert size <= command_bytes(command) < 5 * size + 500
+
+
+def test_a_group_says_the_lowest_format_that_has_all_it_uses() -> None:
+    def format_of(*ops: Op) -> int:
+        encoded = codec.encode_group(Group("n", 1, 1, 0, (Command(ops=(Set(b"k", b""),)), Command(ops=ops))))
+        return log_pb2.Group.FromString(encoded).format
+
+    assert format_of(SessionOpen(1000)) == 1
+    assert format_of(SessionOpen(1000, 2**52)) == 2

@@ -403,10 +403,12 @@ class LeaseRevoke(_message.Message):
     def __init__(self, lease_id: _Optional[int] = ...) -> None: ...
 
 class SessionOpen(_message.Message):
-    __slots__ = ("ttl_ms",)
+    __slots__ = ("ttl_ms", "secret_id")
     TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    SECRET_ID_FIELD_NUMBER: _ClassVar[int]
     ttl_ms: int
-    def __init__(self, ttl_ms: _Optional[int] = ...) -> None: ...
+    secret_id: int
+    def __init__(self, ttl_ms: _Optional[int] = ..., secret_id: _Optional[int] = ...) -> None: ...
 
 class SessionKeep(_message.Message):
     __slots__ = ("session_id",)

@@ -24,7 +24,7 @@ from replcache.statemachine.results import (
     SessionResult,
     SetManyResult,
 )
-from tests.helpers.machine import Driver
+from tests.helpers.machine import Driver, replay
 
 
 @pytest.fixture
@@ -238,3 +238,14 @@ def test_an_overdue_request_id_that_is_still_stored_executes_again(
     assert list(driver.machine.replies.requests) == [b"3"]
     driver.pass_ms(REQUEST_ID_TTL_MS)
     assert driver.machine.replies.requests == {}
+
+
+def test_a_session_has_the_id_that_was_drawn_for_it_unless_somebody_has_it() -> None:
+    driver = Driver()
+    drawn = 2**52 + 7
+    first, second = driver.one(SessionOpen(1000, drawn)), driver.one(SessionOpen(1000, drawn))
+    assert first == SessionResult(drawn, True, 1, 1000)
+    assert second == SessionResult(2, True, 2, 1000)
+    assert driver.one(SessionKeep(drawn)) == SessionResult(drawn, True, 2, 1000)
+    copy = replay(driver.payloads)
+    assert copy.digest() == driver.machine.digest()
