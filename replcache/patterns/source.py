@@ -8,13 +8,18 @@ plain functions to a worker thread.
 """
 
 import asyncio
+import contextvars
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from replcache.client.blocking import Client
 from replcache.errors import InvalidRequest
+
+_LOGGER = logging.getLogger("replcache.patterns")
 
 
 class Deleted:
@@ -57,24 +62,49 @@ class CacheStep:
 
 @dataclass(frozen=True, slots=True)
 class SourceStep:
-    """`function(*args)` may block, and raise anything."""
+    """`function(*args)` may block, and raise anything. to_end: see call_source."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
+    to_end: bool = False
 
 
 Step = CacheStep | SourceStep
 Steps = Generator[Step, Any, Any]
 
 
-async def call_source(function: Callable[..., Any], *args: Any) -> Any:
-    """Awaits a coroutine function; runs a plain one in a worker thread."""
+async def call_source(function: Callable[..., Any], *args: Any, to_end: bool = False) -> Any:
+    """Awaits a coroutine function; runs a plain one in a worker thread.
+
+    A thread can't be stopped. Whoever is cancelled while it runs leaves it to itself; or, with to_end, first
+    waits for its end, so that what the caller tidies up is not followed by a commit.
+    """
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # an object whose __call__ is a coroutine function
     ):
         return await function(*args)
-    answer = await asyncio.to_thread(function, *args)
+    if to_end:
+        answer = await _in_thread_to_the_end(function, args)
+    else:
+        answer = await asyncio.to_thread(function, *args)
     return await answer if isinstance(answer, Awaitable) else answer
+
+
+async def _in_thread_to_the_end(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    run = partial(contextvars.copy_context().run, function, *args)
+    future = asyncio.get_running_loop().run_in_executor(None, run)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as err:
+            cancelled = err
+    if cancelled is None:
+        return future.result()
+    if (error := future.exception()) is not None:
+        # The caller is told that it was cancelled.
+        _LOGGER.info("%r failed after its caller was cancelled: %s", function, error)
+    raise cancelled
 
 
 async def run_async(steps: Steps) -> Any:
@@ -83,7 +113,7 @@ async def run_async(steps: Steps) -> Any:
     async def do(step: Step) -> Any:
         if isinstance(step, CacheStep):
             return await step.make()
-        return await call_source(step.function, *step.args)
+        return await call_source(step.function, *step.args, to_end=step.to_end)
 
     try:
         step = next(steps)

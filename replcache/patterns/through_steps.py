@@ -10,6 +10,7 @@ A process can die between any two steps. Around and through: the cache then has 
 ends with the lease; so what the cache serves is never outdated for longer than the lease. See decision 0101.
 """
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,7 @@ class ThroughSteps:
         writer = self.options.writer
         assert writer is not None
         try:
-            yield SourceStep(writer, ([row],))
+            yield SourceStep(writer, ([row],), to_end=True)
         except BaseException:
             self.statistics.write_failures += 1
             raise
@@ -214,9 +215,13 @@ class ThroughSteps:
             revision = lock.token
             try:
                 yield from self._source(Row(key, value, revision))
-            except BaseException as err:
-                if undo is not None and not isinstance(err, GeneratorExit):
+            except Exception:
+                if undo is not None:
                     yield CacheStep(lambda: self._undo(*undo))
+                raise
+            except (asyncio.CancelledError, KeyboardInterrupt):
+                # The database may have the new value.
+                yield CacheStep(lambda: self._fills.invalidate(name))
                 raise
             if encoded is None:
                 operation = delete_operation(name, fence=lock)
