@@ -18,6 +18,8 @@ from replcache.errors import ClientClosed
 
 # A call ends by itself at its deadline; the wait ends a little later even if the loop is dead.
 _GRACE_S = 5.0
+# Calls that close() ends from within know whether they may have been executed: they say so within this.
+_END_GRACE_S = 0.05
 # Turns of the loop without a new call after which no more are expected: some tens of microseconds.
 _QUIET_TURNS_MAX = 4
 
@@ -153,6 +155,10 @@ class Bridge:
             loop.run_forever()
         finally:
             loop.close()
+            # From here on no call gets in: waking the loop fails. Those that just did are never run.
+            self._is_waking = False
+            while self._calls:
+                self._calls.popleft()[2].set_exception(ClientClosed("the client is closed"))
 
     def close(self, cleanup: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
         """Runs `cleanup` on the loop, ends the loop and its thread. May be called twice."""
@@ -165,13 +171,21 @@ class Bridge:
             return
         assert self._loop is not None
         assert self._thread is not None
-        if cleanup is not None:
-            waiter = ThreadWaiter()
-            self._put(self._spawn, (cleanup(), waiter), waiter)
-            waiter.wait(_GRACE_S)
+        waiter = ThreadWaiter()
+        self._put(self._spawn, (lambda: self._end(cleanup), waiter, []), waiter)
+        waiter.wait(_GRACE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(_GRACE_S)
+
+    async def _end(self, cleanup: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+        try:
+            if cleanup is not None:
+                await cleanup()
+        finally:
+            # Calls that sleep before another try, or wait for a worker thread: nobody else would end them.
+            assert self._tasks is not None
+            await self._tasks.close(_END_GRACE_S)
 
     # --- calls ---
 
@@ -212,7 +226,7 @@ class Bridge:
         self._check()
         waiter = ThreadWaiter()
         tasks: list[asyncio.Task[Any]] = []
-        self._put(self._spawn_new, (coroutine, waiter, tasks), waiter)
+        self._put(self._spawn, (coroutine, waiter, tasks), waiter)
         try:
             answered = waiter.wait(None if timeout_s is None else timeout_s + _GRACE_S)
         except BaseException:
@@ -288,30 +302,31 @@ class Bridge:
             if self.on_gathering is not None:
                 self.on_gathering(is_gathering)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], waiter: ThreadWaiter) -> None:
-        assert self._tasks is not None
-        self._tasks.start(_answer(coroutine, waiter), "replcache blocking call")
-
-    def _spawn_new(
+    def _spawn(
         self,
         coroutine: Callable[[], Coroutine[Any, Any, Any]],
         waiter: ThreadWaiter,
         tasks: list[asyncio.Task[Any]],
     ) -> None:
         assert self._tasks is not None
-        tasks.append(self._tasks.start(_answer(coroutine(), waiter), "replcache blocking call"))
+        task = self._tasks.start(_answer(coroutine(), waiter), "replcache blocking call")
+        tasks.append(task)
+        task.add_done_callback(lambda task: _answer_cancelled(task, waiter))
 
 
 async def _answer(coroutine: Coroutine[Any, Any, Any], waiter: ThreadWaiter) -> None:
     try:
         result = await coroutine
-    except asyncio.CancelledError:
-        waiter.set_exception(ClientClosed("the call was cancelled"))
-        raise
     except Exception as err:  # noqa: BLE001  # the boundary between two threads: everything is handed over
         waiter.set_exception(err)
     else:
         waiter.set_result(result)
+
+
+def _answer_cancelled(task: "asyncio.Task[Any]", waiter: ThreadWaiter) -> None:
+    # Here because a task that is cancelled before its first step runs nothing of its own.
+    if task.cancelled():
+        waiter.set_exception(ClientClosed("the client was closed, or the call cancelled"))
 
 
 def _call_in_loop(function: Callable[[], None], waiter: ThreadWaiter) -> None:

@@ -18,7 +18,7 @@ from replcache.client.pipeline import Pipeline
 from replcache.client.retry import Action, Backoff, after_deadline, decide
 from replcache.client.sessions import Session
 from replcache.client.statistics import Counters
-from replcache.client.tasks import TaskOwner
+from replcache.client.tasks import TaskOwner, is_task_cancelled
 from replcache.client.tracing import ClientTracing, traced
 from replcache.client.types import ClientStatistics, Consistency
 from replcache.client.url import ClientSettings
@@ -68,6 +68,7 @@ class ClientCore:
         self.proof = (float("-inf"), 0)
         self.is_started = False
         self.is_closed = False
+        self._closing = asyncio.Event()
         self._tls: grpc.ChannelCredentials | None = None
         self._session: Session | None = None
         self._opening = False
@@ -91,6 +92,7 @@ class ClientCore:
         if self.is_closed:
             return
         self.is_closed = True
+        self._closing.set()
         if not self.is_started:
             return
         self.pipeline.close()
@@ -365,7 +367,7 @@ class ClientCore:
                 raise unknown_or_closed(is_write and maybe_executed)
             target = endpoint if endpoint is not None else self.router.pick(to_leader, now)
             if target.down_until > now and endpoint is None:
-                await asyncio.sleep(min(target.down_until, deadline) - now)
+                await self._pause(min(target.down_until, deadline) - now)
             if on_send is not None:
                 on_send(clock.now(), target)
             left_s = max(0.001, min(attempt_s, deadline - clock.now()))
@@ -384,9 +386,17 @@ class ClientCore:
             # The first unknown outcome is mostly a broken connection: another node is asked at once.
             rank = failures - 1 if is_unknown else failures
             delay_s = self._backoff.delay_s(rank, self.rng, error.retry_after_s)
-            await asyncio.sleep(max(0.0, min(delay_s, deadline - clock.now())))
+            await self._pause(min(delay_s, deadline - clock.now()))
         counters.failures += 1
         raise after_deadline(error, is_write=is_write, maybe_executed=maybe_executed, timeout_s=timeout_s)
+
+    async def _pause(self, duration_s: float) -> None:
+        """Sleeps, but not beyond close()."""
+        try:
+            async with asyncio.timeout(max(0.0, duration_s)):
+                await self._closing.wait()
+        except TimeoutError:
+            return
 
     async def _try(
         self, target: Endpoint, service: str, method: str, request: Any, timeout_s: float, connect_first: bool
@@ -481,12 +491,6 @@ def unknown_or_closed(maybe_executed: bool) -> ReplcacheError:
     """What a call gets whose client is closed under it."""
     text = "the client was closed"
     return OutcomeUnknown(text) if maybe_executed else ClientClosed(text)
-
-
-def is_task_cancelled() -> bool:
-    """Whether a CancelledError means this task, not a call of grpc.aio that was ended under it."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _until_done(call: Any) -> None:

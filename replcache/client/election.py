@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from replcache.client import status
-from replcache.client.core import is_task_cancelled
 from replcache.client.durations import Duration, from_proto, to_proto
 from replcache.client.hold import AsyncHold
 from replcache.client.lock import checked_name, checked_ttl_ms, checked_wait_s
 from replcache.client.retry import Backoff
+from replcache.client.tasks import is_task_cancelled
 from replcache.client.types import Leader
 from replcache.constants import LOCK_NOTE_BYTES_MAX
 from replcache.errors import (

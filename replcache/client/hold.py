@@ -66,12 +66,20 @@ class AsyncKept:
 
     def _start_keeping(self) -> None:
         self._keeper = self._core.tasks.start(self._keep(), f"replcache {self._what}")
+        self._keeper.add_done_callback(self._on_kept)
 
     def _stop_keeping(self) -> None:
         self._valid_until = 0.0
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
+
+    def _on_kept(self, keeper: asyncio.Task[Any]) -> None:
+        """Nobody renews it any more once the client is closed: whoever waits for the loss is told."""
+        if keeper is self._keeper and self._core.is_closed:
+            self._valid_until = 0.0
+            if not self.lost.is_set():
+                self._set_lost()
 
     async def _keep(self) -> None:
         """Renews every ttl/3, and again and again when that fails, until the validity is over."""

@@ -25,10 +25,19 @@ class TaskOwner:
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOGGER.error("client task %s failed", task.get_name(), exc_info=error)
 
-    async def close(self) -> None:
-        """Cancels what still runs and waits for it."""
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Cancels what still runs after grace_s, and waits for it."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if tasks and grace_s:
+            _, left = await asyncio.wait(tasks, timeout=grace_s)
+            tasks = list(left)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def is_task_cancelled() -> bool:
+    """Whether a CancelledError means this task, not a call of grpc.aio that was ended under it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
