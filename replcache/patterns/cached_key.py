@@ -4,8 +4,8 @@
 
 Fields are parameters of the function, with attributes, indexes, conversions and formats as in str.format.
 Different arguments never share a key by accident: characters of the template that separate fields are escaped
-inside text (as %3A), None is "~", and objects that have no text of their own are refused. What IS shared:
-values with the same text, like 7 and "7".
+inside text (as %3A), None is "~", and objects are refused unless their type's text is known to say everything
+(cached_text.py), or the template says what to take. What IS shared: values with one text, like 7 and "7".
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from typing import Any
 
 from replcache.constants import KEY_BYTES_MAX, TAG_BYTES_MAX, TAGS_PER_ENTRY_MAX
 from replcache.errors import InvalidRequest
+from replcache.patterns.cached_text import NoText, has_no_text, text_of
 
 _FORMATTER = string.Formatter()
 _NONE = "~"
@@ -97,14 +98,19 @@ class Template:
             return _NONE
         if isinstance(value, bytes | bytearray) and not spec and not conversion:
             text = value.decode("utf-8", "surrogateescape")
-        else:
-            if not spec and _has_no_text(kind):
-                raise InvalidRequest(
-                    f"{{{field}}} in {self.text!r} is a {kind.__name__}, which has no text of its own: name "
-                    f"an attribute that identifies it, like {{{field}.id}}",
-                    field=field,
-                )
+        elif spec or (conversion and not has_no_text(kind)):
             text = format(_FORMATTER.convert_field(value, conversion), spec)
+        else:
+            try:
+                text = text_of(value)
+            except NoText as err:
+                inside = "" if err.kind is kind else f"with a {err.kind.__name__} "
+                raise InvalidRequest(
+                    f"{{{field}}} in {self.text!r} is a {kind.__name__}, {inside and inside + 'inside, '}"
+                    f"which has no text of its own that identifies it: name an attribute that does, like "
+                    f"{{{field}.id}}, or a conversion or format, like {{{field}!r}}",
+                    field=field,
+                ) from None
         return text.translate(self._escapes)
 
 
@@ -164,11 +170,6 @@ def _root(field: str) -> str:
         if char in ".[":
             return field[:index]
     return field
-
-
-def _has_no_text(kind: Any) -> bool:
-    """str() would show an address in memory."""
-    return kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
 
 
 def _default_template(function: Callable[..., Any], names: list[str]) -> str:

@@ -1,7 +1,12 @@
 """Key templates: readable keys, no accidental collisions, mistakes found when the function is decorated."""
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import date, datetime, timedelta, tzinfo
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -10,6 +15,7 @@ from hypothesis import strategies as st
 from replcache.constants import KEY_BYTES_MAX, TAG_BYTES_MAX
 from replcache.errors import InvalidRequest
 from replcache.patterns.cached_key import CallKeys
+from replcache.patterns.cached_text import text_of
 
 
 @dataclass
@@ -83,6 +89,102 @@ def test_an_object_without_a_text_of_its_own_is_refused() -> None:
     """Its text would be its address: another key in each process, or the key of another object."""
     with pytest.raises(InvalidRequest, match=r"is a object, which has no text.*\{uid.id\}"):
         key_of("user:{uid}", object())
+
+
+class Color(Enum):
+    RED = 1
+    ODD = object()
+
+
+class Plain:
+    """No text of its own."""
+
+
+class Point(NamedTuple):
+    x: Any
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "True"),
+        (1.5, "1.5"),
+        (Decimal("1.50"), "1.50"),
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (timedelta(seconds=90), "0:01:30"),
+        (PurePosixPath("/a/b"), "/a/b"),
+        (Color.RED, "Color.RED"),
+        (Color.ODD, "Color.ODD"),
+        (int, "<class 'int'>"),
+        ([1, "1", b"1", None, (2,), ()], "[1, '1', b'1', None, (2,), ()]"),
+        ({"a": [1.5], 2: {}}, "{'a': [1.5], 2: {}}"),
+        ({"b", "a", "c"}, "{'a', 'b', 'c'}"),
+        (frozenset([2, 1]), "frozenset({1, 2})"),
+        (set(), "set()"),
+        ([Color.RED, Color.ODD], "[<Color.RED: 1>, <Color.ODD>]"),
+        (Point(1), "Point(1,)"),
+        (["x" * 2000], str(["x" * 2000])),
+        (list(range(2000)), str(list(range(2000)))),
+    ],
+)
+def test_exact_texts(value: Any, text: str) -> None:
+    assert text_of(value) == text
+    assert key_of("{uid}", value) == key_of("{uid}", text)
+
+
+class Looped(list[Any]):
+    """Holds itself."""
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ([Plain()], "Plain"),
+        (({"a": {Plain()}},), "Plain"),
+        (User(7), "User"),
+        ([User(7)], "User"),
+        (memoryview(b"x"), "memoryview"),
+        (lambda: 1, "function"),
+        (datetime(2026, 1, 2, tzinfo=type("Zone", (tzinfo,), {})()), "datetime"),
+        (type("Local", (), {"__qualname__": "f.<locals>.Local"}), "type"),
+    ],
+)
+def test_what_has_no_exact_text_is_refused_wherever_it_is(value: Any, kind: str) -> None:
+    for args in ((value,), (1, [value])):
+        with pytest.raises(InvalidRequest, match=f"a {kind}.*no text of its own"):
+            key_of("user:{uid}:{lang}", *args)
+    looped = Looped()
+    looped.append(looped)
+    with pytest.raises(InvalidRequest, match="no text of its own"):
+        key_of("user:{uid}", looped)
+
+
+def test_collected_arguments_are_looked_into() -> None:
+    def collect(*args: Any, **more: Any) -> None:
+        """Everything."""
+
+    keys = CallKeys(collect, "c:{args}:{more}", (), bound=False)
+    assert keys.of((1, "a"), {"x": 2})[0] == "c:(1, 'a'):{'x'%3A 2}"
+    for args, more in (((Plain(),), {}), ((), {"x": Plain()})):
+        with pytest.raises(InvalidRequest, match="with a Plain inside"):
+            keys.of(args, more)
+
+
+def test_arrays_need_a_conversion_and_their_scalars_do_not() -> None:
+    numpy = pytest.importorskip("numpy")
+    for value in (numpy.zeros(3), [numpy.zeros(2000)]):
+        with pytest.raises(InvalidRequest, match="a ndarray"):
+            key_of("a:{uid}", value)
+    assert key_of("a:{uid!r}", numpy.zeros(2)) == "a:array([0., 0.])"
+    assert key_of("a:{uid}:{lang}", numpy.int64(7), numpy.float64(0.5)) == "a:7:0.5"
+
+
+def test_what_the_template_names_is_taken() -> None:
+    assert key_of("user:{uid!r}", User(7)) == "user:User(id=7)"
+    assert key_of("user:{uid.id}", User(7)) == "user:7"
+    with pytest.raises(InvalidRequest, match="no text of its own"):
+        key_of("user:{uid!r}", Plain())
 
 
 def test_long_keys_and_tags_end_in_a_digest_of_all() -> None:
