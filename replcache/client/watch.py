@@ -149,7 +149,9 @@ class AsyncWatch:
         self._compacted_at: set[str] = set()
         self._failures = 0
         self._backoff = Backoff()
-        self._heard_at = core.clock.now()
+        # The first failure since the last message; no word while nobody reads is no failure.
+        self._failing_since: float | None = None
+        self._retry_at = float("-inf")
         # Entries of a snapshot that is not complete were handed out.
         self._has_part_of_snapshot = False
         self.is_closed = False
@@ -193,8 +195,9 @@ class AsyncWatch:
         return self.revision
 
     async def next(self, timeout_s: float | None = None) -> WatchEvent | None:
-        """The next event; None when the watch is closed, or none came within timeout_s."""
+        """The next event; None when the watch is closed, or none came within timeout_s (0: only a look)."""
         end = None if timeout_s is None else self._core.clock.now() + timeout_s
+        left_s = timeout_s
         while not self._events:
             if self.is_closed:
                 return None
@@ -202,10 +205,10 @@ class AsyncWatch:
                 raise ClientClosed("the client is closed")
             if self._progress:
                 self.revision = max(self.revision, self._progress)
-            left_s = None if end is None else end - self._core.clock.now()
-            if left_s is not None and left_s <= 0:
-                return None
             await self._advance(left_s)
+            left_s = None if end is None else end - self._core.clock.now()
+            if left_s is not None and left_s <= 0 and not self._events:
+                return None
         event = self._events.popleft()
         if event.kind not in (WatchKind.ENTRY, WatchKind.RESYNC):
             # All events of a revision come together: behind it, the one before is complete.
@@ -215,13 +218,17 @@ class AsyncWatch:
     # --- the stream ---
 
     async def _advance(self, left_s: float | None) -> None:
-        """Reads one message, or settles one failure; neither when the time is up before.
+        """Reads one message, settles one failure, or waits after one; nothing when the time is up before.
 
         The read is a task of its own, which goes on while nobody waits for it: cancelling it would end the
         call, and with it a snapshot of which a part has been handed out.
         """
         try:
             reading = self._reading
+            pause_s = self._retry_at - self._core.clock.now()
+            if reading is None and pause_s > 0:
+                await asyncio.sleep(pause_s if left_s is None else min(pause_s, left_s))
+                return
             if reading is None:
                 reading = self._reading = self._start_reading()
             await asyncio.wait([reading], timeout=left_s)
@@ -237,7 +244,7 @@ class AsyncWatch:
                 raise message
             self._take(message)
         except ReplcacheError as error:
-            await self._settle(error)
+            self._settle(error)
 
     def _start_reading(self) -> "asyncio.Task[watch_pb2.WatchResponse | ReplcacheError]":
         if self._call is None:
@@ -275,7 +282,7 @@ class AsyncWatch:
         core, endpoint = self._core, self._endpoint
         assert endpoint is not None
         core.note_header(endpoint, message.header)
-        self._heard_at = core.clock.now()
+        self._failing_since = None
         self._failures = 0
         if message.created and not self._has_position and not self._is_snapshot_wanted:
             self.revision = message.header.revision
@@ -300,7 +307,7 @@ class AsyncWatch:
             self._progress = message.progress_revision
             self._compacted_at.clear()
 
-    async def _settle(self, error: ReplcacheError) -> None:
+    def _settle(self, error: ReplcacheError) -> None:
         """After a failure: another node, a new snapshot, or the error."""
         core, endpoint = self._core, self._endpoint
         self._drop_call()
@@ -318,11 +325,14 @@ class AsyncWatch:
                 core.router.note_failure(endpoint, core.clock.now())
         if self._is_snapshot_wanted and self._has_part_of_snapshot:
             self._begin_anew(error)
-        silent_s = core.clock.now() - self._heard_at
-        if silent_s > self._options.stall_timeout_s:
-            raise Unavailable(f"no node served the watch for {silent_s:.0f} s: {error}") from error
+        now = core.clock.now()
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since > self._options.stall_timeout_s:
+            failing_s = now - self._failing_since
+            raise Unavailable(f"no node served the watch for {failing_s:.0f} s: {error}") from error
         self._failures += 1
-        await asyncio.sleep(self._backoff.delay_s(self._failures, core.rng, error.retry_after_s))
+        self._retry_at = now + self._backoff.delay_s(self._failures, core.rng, error.retry_after_s)
 
     def _begin_anew(self, error: ReplcacheError) -> None:
         """Only a watch that began with a snapshot can: its reader knows what to do with a new one."""

@@ -52,6 +52,37 @@ async def test_a_snapshot_with_a_slow_page_is_read_once_in_short_turns() -> None
         assert cluster.watch.streams == 1
 
 
+async def test_looking_without_waiting_makes_progress() -> None:
+    async with cluster_with_client() as (cluster, client), client.watch(start="snapshot") as watch:
+        kinds: list[str] = []
+
+        async def look() -> bool:
+            event = await watch.next(0)
+            if event is not None:
+                kinds.append(event.kind.value)
+            return kinds[-1:] == ["synced"]
+
+        await async_wait_until(look, 10, "a snapshot", lambda: kinds)
+        assert kinds == ["entry"] * 4 + ["synced"]
+        assert cluster.watch.streams == 1
+
+
+async def test_a_caller_who_was_away_longer_than_the_stall_timeout_goes_on() -> None:
+    async with cluster_with_client() as (cluster, client):
+        watch = client.watch(progress="20ms", stall_timeout="200ms")
+        await watch.ready(10)
+        assert await watch.next(TURN_S) is None
+        cluster.watch.break_streams.set()
+        away_until = asyncio.get_running_loop().time() + 0.4
+        await async_wait_until(
+            lambda: cluster.watch.broken and asyncio.get_running_loop().time() > away_until, what="a break"
+        )
+        cluster.watch.break_streams.clear()
+        await client.set("e", 1)
+        assert await polled(watch, 1) == [("put", "e")]
+        await watch.close()
+
+
 async def test_a_node_that_goes_silent_is_left_also_in_short_turns() -> None:
     async with cluster_with_client() as (cluster, client), client.watch(progress="20ms") as watch:
         await watch.ready(10)
