@@ -39,7 +39,7 @@ SHARDS_MAX = 256
 class Lag:
     """How far the database is behind.
 
-    rows: changes that wait, counted to `limit` at most when the caller gave one.
+    rows: changes that wait.
     seconds: age of the oldest, on the cluster's clock; while the database refuses, at least the time since
     then.
     """
@@ -89,6 +89,17 @@ class Status:
         fields.setdefault("swept_revision", fields.get("flushed_revision", 0))
         known = {name: value for name, value in fields.items() if name in cls.__slots__}
         return cls(**{**known, "age_s": age_s(entry)})
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLag:
+    """rows, seconds: as in Lag. waiting, waiting_s: without rows that the drainer can't decode and leaves."""
+
+    status: Status
+    rows: int
+    seconds: float
+    waiting: int
+    waiting_s: float
 
 
 def age_s(entry: Entry) -> float:
@@ -191,24 +202,28 @@ class Queue:
         )
         return len([record async for record in scan])
 
-    async def lag(self, limit: int | None = None, with_left: bool = True) -> Lag:
-        """Counts what waits: a scan of the queue without its values. with_left False: the age of rows that
-        the drainer can't decode, and leaves there, does not count."""
-        rows, seconds = 0, 0.0
-        for shard in range(self.shards):
-            status = await self.status(shard)
-            waiting = 0
-            async for record in self.client.scan(
-                self.records_prefix(shard),
-                limit=None if limit is None else max(0, limit - rows),
-                page_size=1000,
-                keys_only=True,
-                read=Consistency.LINEARIZABLE,
-            ):
-                rows += 1
-                if with_left or not status.left or record.mod_revision > status.swept_revision:
-                    waiting += 1
-                    seconds = max(seconds, age_s(record))
-            if waiting and status.is_failing:
-                seconds = max(seconds, status.behind_s + status.age_s)
-        return Lag(rows, seconds)
+    async def shard_lag(self, shard: int, limit: int | None = None) -> ShardLag:
+        """Counts what waits: a scan of the queue without its values."""
+        status = await self.status(shard)
+        rows = waiting = 0
+        seconds = waiting_s = 0.0
+        async for record in self.client.scan(
+            self.records_prefix(shard),
+            limit=limit,
+            page_size=1000,
+            keys_only=True,
+            read=Consistency.LINEARIZABLE,
+        ):
+            rows += 1
+            seconds = max(seconds, age_s(record))
+            if not status.left or record.mod_revision > status.swept_revision:
+                waiting += 1
+                waiting_s = max(waiting_s, age_s(record))
+        if waiting and status.is_failing:
+            waiting_s = max(waiting_s, status.behind_s + status.age_s)
+        return ShardLag(status, rows, max(seconds, waiting_s), waiting, waiting_s)
+
+    async def lag(self) -> Lag:
+        """Of all shards, with what can't be decoded."""
+        found = [await self.shard_lag(shard) for shard in range(self.shards)]
+        return Lag(sum(one.rows for one in found), max(one.seconds for one in found))

@@ -28,12 +28,12 @@ from replcache.errors import (
     NotApplied,
     NotFound,
     OutcomeUnknown,
-    Overloaded,
     QuotaExceeded,
     Refused,
     ReplcacheError,
 )
-from replcache.patterns.behind import DELETED_CONTENT_TYPE, Lag, Queue, Status
+from replcache.patterns.behind import DELETED_CONTENT_TYPE, Queue, Status
+from replcache.patterns.bound import LagBound
 from replcache.patterns.fill import FILL_CONTENT_TYPE, AsyncFills, FillTicket, is_placeholder
 from replcache.patterns.source import DELETED, CacheStep, Row, SourceStep, Steps
 from replcache.patterns.through_options import Mode, ThroughOptions, ThroughStatistics
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 ABSENT_CONTENT_TYPE = "application/x-replcache-absent"
 _MARK_BYTES = 16
-# The cluster is asked again how far the database is behind, when it was too far, at most this often.
-_LAG_INTERVAL_S = 0.25
 # Longer keys, and keys that are no text, are locked by their hash.
 _LOCK_KEY_BYTES_MAX = 120
 
@@ -59,11 +57,7 @@ class ThroughSteps:
         self._client = client
         self._fills = AsyncFills(client)
         self._is_behind = options.mode is Mode.WRITE_BEHIND
-        self._lag = Lag(0, 0.0)
-        self._lag_at = float("-inf")
-        # Accepted here since the figure of _lag.
-        self._accepted = 0
-        self._swept_revision = 0
+        self._bound = LagBound(client._clock, self.queue, options, self.statistics)
 
     def name(self, key: str) -> bytes:
         if not isinstance(key, str):
@@ -317,7 +311,7 @@ class ThroughSteps:
     def _write_behind(self, key: str, value: Any) -> Steps:
         name = self.name(key)
         client, queue, options = self._client, self.queue, self.options
-        yield from self._check_lag()
+        yield from self._bound.check()
         operations: list[Prepared]
         if value is DELETED:
             operations = [(delete_operation(name), convert.delete_result), queue.put_deleted(key)]
@@ -331,53 +325,8 @@ class ThroughSteps:
         operations.append(queue.read_status(shard))
         outcomes = yield CacheStep(lambda: client._send_batch(operations, True, client.settings.timeout_s))
         self.statistics.writes += 1
-        self._note(Status.of(outcomes[2]))
+        self._bound.note(shard, Status.of(outcomes[2]))
         return outcomes[1].revision
-
-    def _note(self, status: Status) -> None:
-        """What the write brought along for nothing. The drainer counts rows of one shard."""
-        self._accepted += 1
-        if status.swept_revision > self._swept_revision and not status.is_failing:
-            self._swept_revision = status.swept_revision
-            self._accepted = 0
-            self._see(Lag(status.left, 0.0))
-        elif status.rows > status.left:
-            rows = max(status.rows * self.options.shards, self._lag.rows)
-            self._see(Lag(rows, status.behind_s + status.age_s))
-
-    def _see(self, lag: Lag) -> None:
-        self._lag = lag
-        self.statistics.lag_rows, self.statistics.lag_s = lag.rows, lag.seconds
-
-    def _check_lag(self) -> Steps:
-        """Refuses when the database is too far behind.
-
-        Raises:
-            Overloaded: nothing was written.
-        """
-        options = self.options
-        if not self._is_too_far():
-            return
-        now = self._client._clock.now()
-        if now - self._lag_at >= _LAG_INTERVAL_S:
-            self._lag_at = now
-            lag: Lag = yield CacheStep(lambda: self.queue.lag(options.max_rows, with_left=False))
-            self._accepted = 0
-            self._see(lag)
-        if self._is_too_far():
-            self.statistics.refused_writes += 1
-            lag = self._lag
-            rows = lag.rows + self._accepted
-            raise Overloaded(
-                f"the database is behind view {options.name!r} by {rows} rows and {lag.seconds:.1f} s; "
-                f"at most {options.max_rows} rows and {options.max_lag_s:g} s are allowed",
-                retry_after_s=max(_LAG_INTERVAL_S, options.draining.flush_every_s),
-                metadata={"view": options.name, "rows": str(rows), "seconds": f"{lag.seconds:.3f}"},
-            )
-
-    def _is_too_far(self) -> bool:
-        lag, options = self._lag, self.options
-        return lag.rows + self._accepted >= options.max_rows or lag.seconds > options.max_lag_s
 
     def _operate(self, operation: Any, converter: Any) -> CacheStep:
         client = self._client

@@ -13,13 +13,13 @@ from google.protobuf.duration_pb2 import Duration
 from replcache.errors import InvalidRequest, NotApplied, StalenessUnavailable, Unavailable
 from replcache.pb.v1 import common_pb2
 from replcache.raft.port import Role
-from replcache.server import validate
+from replcache.server import status_map, validate
 from replcache.server.accesses import Accesses
 from replcache.server.backend import Backend
 from replcache.server.deadlines import Deadline
 from replcache.statemachine.commands import Command, Get
 from replcache.statemachine.entries import IDLE, META, READS, Entry
-from replcache.statemachine.results import GetResult
+from replcache.statemachine.results import GetResult, Refusal
 
 LINEARIZABLE = int(common_pb2.READ_LEVEL_LINEARIZABLE)
 SESSION = int(common_pb2.READ_LEVEL_SESSION)
@@ -145,6 +145,10 @@ class Reader:
         entries: list[Entry | None] = []
         revision = clock_ms = 0
         for result in results:
+            if isinstance(result, Refusal):
+                error = status_map.refusal_error(result)
+                error.may_have_executed = True  # those before it are counted
+                raise error
             assert type(result) is GetResult
             entries.append(result.entry)
             revision = max(revision, result.revision)

@@ -4,6 +4,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from replcache import constants
 from replcache.pb.v1 import cache_pb2 as pb
 from replcache.pb.v1 import common_pb2 as common
 from replcache.pb.v1.common_pb2 import Idempotency, ReadOptions
@@ -312,3 +313,16 @@ async def test_node_that_has_not_joined_knows_no_data(level: int) -> None:
         one.raft.role = Role.JOINING
         wire = await failure(one.cache.Get(pb.GetRequest(key=b"k", read=ReadOptions(level=level))))
         assert wire.reason == "UNAVAILABLE"
+
+
+async def test_more_than_one_command_may_read_is_refused_with_a_typed_error() -> None:
+    """Counted reads go through the log, where the work of a command is bounded."""
+    async with serving() as one:
+        value = bytes(constants.VALUE_BYTES_MAX)
+        await one.cache.Set(pb.SetRequest(key=b"k", value=value, max_reads=1000))
+        wire = await failure(one.cache.BatchGet(pb.BatchGetRequest(keys=[b"k"] * 50)))
+        assert (wire.code, wire.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert wire.may_have_executed, "some reads were counted"
+        wire = await failure(one.cache.BatchGet(pb.BatchGetRequest(keys=[b"k"] * 10)))
+        assert (wire.code, wire.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
+        assert (await one.cache.Get(pb.GetRequest(key=b"k"))).entry.reads_left < 1000
