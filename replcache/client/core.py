@@ -175,10 +175,10 @@ class ClientCore:
         self.pipeline.writes.join_operation(operation, convert, timeout_s, waiter)
 
     def _with_cleaning(self, operation: cache_pb2.Operation, convert: Converter) -> Converter:
-        """A set or a delete of a large value leaves its parts behind: they are deleted once it has been
-        applied. Only those that were known before it was sent: another value may have come since."""
+        """A set, a replacement or a delete of a large value leaves its parts behind: they are deleted once it
+        has been applied. Only those that were known before it was sent: another value may have come since."""
         kind = operation.WhichOneof("kind")
-        if kind not in ("set", "delete"):
+        if kind not in ("set", "delete") and not operation.update.HasField("replace"):
             return convert
         key: bytes = getattr(operation, kind).key
         part_id = self.large.get(key)

@@ -321,15 +321,8 @@ async def test_more_than_one_command_may_read_is_refused_with_a_typed_error() ->
         value = bytes(constants.VALUE_BYTES_MAX)
         await one.cache.Set(pb.SetRequest(key=b"k", value=value, max_reads=1000))
         wire = await failure(one.cache.BatchGet(pb.BatchGetRequest(keys=[b"k"] * 50)))
-        assert (wire.code, wire.reason, wire.may_have_executed) == (
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "INVALID_REQUEST",
-            True,
-        )
+        assert (wire.code, wire.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert wire.may_have_executed, "some reads were counted"
         wire = await failure(one.cache.BatchGet(pb.BatchGetRequest(keys=[b"k"] * 10)))
-        assert (wire.code, wire.reason, wire.may_have_executed) == (
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "TOO_LARGE",
-            True,
-        )
+        assert (wire.code, wire.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")
         assert (await one.cache.Get(pb.GetRequest(key=b"k"))).entry.reads_left < 1000

@@ -82,7 +82,15 @@ def test_old_parts_go_after_a_while(served: Driver, server: ServerThread) -> Non
     assert served.get_value("big") == data_of(2)
 
 
-@pytest.mark.parametrize("end", [lambda c: c.delete("big"), lambda c: c.set("big", b"small")])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda c: c.delete("big"),
+        lambda c: c.set("big", b"small"),
+        lambda c: c.update("big", b"small"),
+        lambda c: c.update("big", fn=lambda old: old[:100]),
+    ],
+)
 def test_parts_go_with_the_value(served: Driver, server: ServerThread, end: Any) -> None:
     served.set("big", data_of(1))
     end(served)
