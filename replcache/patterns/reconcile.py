@@ -17,7 +17,7 @@ from replcache.client.blocking import Client
 from replcache.client.durations import Duration, parse_seconds
 from replcache.client.requests import key_bytes
 from replcache.client.types import Consistency, Entry
-from replcache.errors import ConditionFailed, InvalidRequest
+from replcache.errors import ConditionFailed, InvalidRequest, WrongType
 from replcache.patterns.fill import is_placeholder
 from replcache.patterns.rate import Pace, parse_rate
 from replcache.patterns.source import call_source
@@ -31,9 +31,8 @@ _DIFFERENCES_KEPT_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """kind: "value" (both have one, not the same), "no row" (the database has none), "row" (the cache says
-    that
-    there is none)."""
+    """kind: "value" (both have one, not the same), "no row" (the database has none), "row" (the cache says that
+    there is none), "unreadable" (the entry can't be decoded)."""
 
     key: str
     kind: str
@@ -178,8 +177,12 @@ class _Reconcile:
         data, content_type = self.client._encode(row)
         if data == entry.raw:
             return ""
+        try:
+            stored = entry.value
+        except WrongType:
+            return "unreadable"
         # The same document may be written in two ways.
-        stored, loaded = entry.value, self.client._codec.decode(data, content_type)
+        loaded = self.client._codec.decode(data, content_type)
         same = (
             type(stored) is type(loaded) and not hasattr(stored, "__array_interface__") and stored == loaded
         )

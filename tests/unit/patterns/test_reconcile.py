@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from replcache import AsyncClient
+from replcache import AsyncClient, Typed
 from replcache.errors import InvalidRequest
 from replcache.patterns.reconcile import reconcile_async
 from tests.helpers.database import VirtualDatabase
@@ -51,6 +51,20 @@ def test_planted_differences_are_found_and_repaired() -> None:
         # Remembered again that there is no such row.
         assert (await client.get("r:gone0", full=True)).content_type == "application/x-replcache-absent"  # type: ignore[union-attr]  # there is one
         assert await client.get_value("r:new3") == 3
+
+    run(scenario)
+
+
+def test_an_entry_that_can_not_be_read_is_a_difference_and_ends_no_run() -> None:
+    async def scenario(cluster: VirtualCluster, database: VirtualDatabase) -> None:
+        client: AsyncClient = cluster.client()
+        database.rows = {"bad": "café", "good": "tea"}
+        view = client.through(loader=database.load, prefix="r:")
+        await client.set_many({"r:bad": Typed(b"caf\xe9", "text/csv"), "r:good": "coffee"})
+        found = await reconcile_async(view)
+        assert {one.key: one.kind for one in found.differences} == {"bad": "unreadable", "good": "value"}
+        assert found.repaired == 2
+        assert await client.get_value("r:bad") == "café"
 
     run(scenario)
 
