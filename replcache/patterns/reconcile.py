@@ -31,8 +31,8 @@ _DIFFERENCES_KEPT_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """kind: "value" (both have one, not the same), "no row" (the database has none), "row" (the cache says that
-    there is none), "unreadable" (the entry can't be decoded)."""
+    """kind: "value" (both have one, not the same), "no row" (the database has none), "row" (the cache says
+    that there is none), "unreadable" (the entry can't be decoded)."""
 
     key: str
     kind: str
