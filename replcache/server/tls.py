@@ -7,6 +7,7 @@ half-copied renewal must not take a node off the network.
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import grpc
 
@@ -47,15 +48,11 @@ def make_ssl_context(files: TlsFiles) -> ssl.SSLContext:
     """For the HTTP port; the same rules about client certificates as on the gRPC port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load(context, files)
-    return context
-
-
-def _load(context: ssl.SSLContext, files: TlsFiles) -> None:
     context.load_cert_chain(files.cert, files.key)
     if files.client_ca is not None:
         context.load_verify_locations(files.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 class GrpcCertificates:
@@ -97,13 +94,13 @@ class GrpcCertificates:
 
 
 class HttpCertificates:
-    """One ssl context whose certificate is replaced in place; new connections get the new one."""
+    """A context whose new connections all get the newest files."""
 
     def __init__(self, files: TlsFiles) -> None:
         files.check()
         self._files = files
         self._stamp = files.stamp()
-        self.context = make_ssl_context(files)
+        self.context = _NewestContext(make_ssl_context(files))
 
     def reload_when_changed(self) -> None:
         """To be called now and then."""
@@ -112,9 +109,29 @@ class HttpCertificates:
             if stamp == self._stamp:
                 return
             self._files.check()
-            _load(self.context, self._files)
+            newest = make_ssl_context(self._files)
         except (OSError, ConfigError) as err:
             _log.error("certificate_not_reloaded", port="http", error=str(err))
             return
+        self.context.newest = newest
         self._stamp = stamp
         _log.info("certificate_reloaded", port="http")
+
+
+class _NewestContext(ssl.SSLContext):
+    """What a listener keeps: each of its connections is made from the newest context instead.
+
+    A context can't be told to forget an authority, nor the sessions that it let in: load_verify_locations()
+    only adds. So there is a new one for every change of the files. This one has no certificate: a handshake
+    that would not go through wrap_bio (asyncio's and uvloop's do) fails.
+    """
+
+    newest: ssl.SSLContext
+
+    def __new__(cls, newest: ssl.SSLContext) -> Self:
+        context = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        context.newest = newest
+        return context
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        return self.newest.wrap_bio(*args, **options)

@@ -1,12 +1,16 @@
 """TLS on the client and HTTP ports: who gets in, and certificates that change while the node runs."""
 
+import asyncio
+import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 import grpc
 import pytest
 import trustme
+import uvloop
 
 from replcache.errors import ConfigError
 from replcache.pb.v1 import cache_pb2 as pb
@@ -95,9 +99,11 @@ async def test_renewed_certificate_is_used_for_new_connections(tmp_path: Path) -
         assert not await can_write(secure(one, first))
 
 
-async def http_status(one: Serving, roots: Path) -> int:
+async def http_status(one: Serving, roots: Path, leaf: trustme.LeafCert | None = None) -> int:
     port = one.server.http_address.rpartition(":")[2]
     context = ssl.create_default_context(cafile=roots)
+    if leaf is not None:
+        leaf.configure_cert(context)
     async with aiohttp.ClientSession() as session:
         async with session.get(f"https://localhost:{port}/healthz", ssl=context) as answer:
             return answer.status
@@ -124,6 +130,73 @@ async def test_http_port_serves_tls_and_reloads(tmp_path: Path, monkeypatch: pyt
         await async_wait_until(took_over, what="the new certificate is served")
 
 
+async def test_http_port_forgets_an_authority_of_clients_that_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replcache.constants.TLS_RELOAD_INTERVAL_S", 0.05)
+    authority, first, second = Authority(tmp_path), trustme.CA(), trustme.CA()
+    clients = tmp_path / "clients.pem"
+    first.cert_pem.write_to_path(clients)
+    async with serving(**authority.settings, tls_client_ca=clients, client_auth="require") as one:
+
+        async def gets_in(ca: trustme.CA) -> bool:
+            try:
+                return await http_status(one, authority.roots, ca.issue_cert("client@example.org")) == 200
+            except aiohttp.ClientError:
+                return False
+
+        assert await gets_in(first)
+        assert not await gets_in(second)
+        second.cert_pem.write_to_path(clients)
+        await async_wait_until(lambda: gets_in(second), what="the new authority is trusted")
+        assert not await gets_in(first)
+
+
+def is_session_resumed(
+    address: tuple[str, int], context: ssl.SSLContext, sessions: list[ssl.SSLSession]
+) -> bool:
+    """Connects with the last of the sessions and adds the new one. Raises ssl.SSLError: refused."""
+    with socket.create_connection(address, timeout=5) as plain:
+        last = sessions[-1] if sessions else None
+        with context.wrap_socket(plain, server_hostname="localhost", session=last) as secured:
+            assert secured.recv(1) == b"x"
+            assert secured.session is not None
+            sessions.append(secured.session)
+            return bool(secured.session_reused)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("options", [ssl.Options(0), ssl.OP_NO_TICKET])
+def test_session_of_a_client_ends_with_the_trust_in_its_authority(
+    tmp_path: Path, new_loop: Callable[[], asyncio.AbstractEventLoop], options: ssl.Options
+) -> None:
+    """Resuming one shows no certificate."""
+    authority = Authority(tmp_path)
+    certificates = tls.HttpCertificates(tls.TlsFiles(authority.cert, authority.key, authority.roots))
+    context = ssl.create_default_context(cafile=authority.roots)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= options
+    authority.client().configure_cert(context)
+    sessions: list[ssl.SSLSession] = []
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x")
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(greet, "127.0.0.1", 0, ssl=certificates.context) as server:
+            address = server.sockets[0].getsockname()
+            for resumes in (False, True):
+                assert await asyncio.to_thread(is_session_resumed, address, context, sessions) is resumes
+            trustme.CA().cert_pem.write_to_path(authority.roots)
+            certificates.reload_when_changed()
+            with pytest.raises(ssl.SSLError):
+                await asyncio.to_thread(is_session_resumed, address, context, sessions)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+
+
 @pytest.mark.parametrize("broken", ["cert", "key", "mismatch", "missing"])
 async def test_files_that_can_not_be_used_stop_the_start(tmp_path: Path, broken: str) -> None:
     authority = Authority(tmp_path)
@@ -147,4 +220,4 @@ def test_http_context_follows_its_files_and_survives_a_broken_one(tmp_path: Path
     certificates.reload_when_changed()
     authority.issue()
     certificates.reload_when_changed()
-    assert certificates.context.verify_mode is ssl.CERT_NONE
+    assert certificates.context.newest.verify_mode is ssl.CERT_NONE
