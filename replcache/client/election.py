@@ -148,8 +148,11 @@ class AsyncElection:
             endpoint = core.router.pick(False, core.clock.now())
             stub = core.connection(endpoint).election
             call = stub.Observe(election_pb2.LeaderRequest(name=self._name))
+            turn_s = min(_OBSERVE_TURN_S, stall_s)
+            has_answered = False
             try:
-                while (response := await self._next(call)) is not None:
+                while (response := await self._next(call, turn_s)) is not None:
+                    has_answered, turn_s = True, _OBSERVE_TURN_S
                     core.note_header(endpoint, response.header)
                     heard_at, failures = core.clock.now(), 0
                     leader = _leader(response)
@@ -158,9 +161,13 @@ class AsyncElection:
                     if key != seen and (leader is None or leader.token >= newest):
                         seen, newest = key, max(newest, key[0])
                         yield leader
-                continue
+                if has_answered:
+                    continue
+                # A node that is well says at once who leads.
+                error: ReplcacheError = Unavailable("a node takes the call and says nothing")
+                core.router.note_failure(endpoint, core.clock.now())
             except grpc.aio.AioRpcError as err:
-                error: ReplcacheError = status.from_rpc_error(err)
+                error = status.from_rpc_error(err)
                 core.router.note_failure(endpoint, core.clock.now())
             finally:
                 call.cancel()
@@ -172,10 +179,10 @@ class AsyncElection:
             failures += 1
             await asyncio.sleep(backoff.delay_s(failures, core.rng, error.retry_after_s))
 
-    async def _next(self, call: Any) -> election_pb2.LeaderResponse | None:
+    async def _next(self, call: Any, turn_s: float) -> election_pb2.LeaderResponse | None:
         """The next message; None: a long silence, which is no failure of itself: ask anew."""
         try:
-            async with asyncio.timeout(_OBSERVE_TURN_S):
+            async with asyncio.timeout(turn_s):
                 message = await call.read()
         except TimeoutError:
             return None

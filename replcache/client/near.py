@@ -92,7 +92,8 @@ class AsyncNear:
         self._core = client._core
         self._watch: AsyncWatch | None = None
         self._tasks: list[asyncio.Task[Any]] = []
-        self._fetches: dict[bytes, asyncio.Future[Entry | None]] = {}
+        # Reads under way, with the time of their beginning: what they bring may be as old as that.
+        self._fetches: dict[bytes, tuple[float, asyncio.Task[Entry | None]]] = {}
         self.is_closed = False
         # A look-up since the last proof: an unused near cache asks for none.
         self._is_wanted = False
@@ -181,16 +182,21 @@ class AsyncNear:
         return default if entry is None else entry.value
 
     async def fetch(self, name: bytes, timeout: Duration | None) -> Entry | None:
-        """A linearizable read whose answer is kept; concurrent ones of a key share it."""
+        """A linearizable read whose answer is kept; those of a key that begin within the bound share it."""
         self._start()
         self._misses += 1
-        shared = self._fetches.get(name)
-        if shared is None:
+        now = self._now()
+        began_at, shared = self._fetches.get(name, (now, None))
+        if shared is None or now - began_at > self.options.bound_s:
             shared = self._core.tasks.start(self._read(name, timeout), "replcache near read")
-            self._fetches[name] = shared
-            shared.add_done_callback(lambda _: self._fetches.pop(name, None))
+            self._fetches[name] = (now, shared)
+            shared.add_done_callback(lambda done: self._end_fetch(name, done))
         # A cancelled caller must not take the read away from the others.
         return await asyncio.shield(shared)
+
+    def _end_fetch(self, name: bytes, done: asyncio.Task[Entry | None]) -> None:
+        if name in self._fetches and self._fetches[name][1] is done:
+            del self._fetches[name]
 
     async def _read(self, name: bytes, timeout: Duration | None) -> Entry | None:
         store = self.store
@@ -228,7 +234,7 @@ class AsyncNear:
         except ReplcacheError as err:
             self._after_failure(name, err)
             raise
-        self.store.changed(name, result.revision)
+        self._changed(name, result.revision)
         return result
 
     async def delete(self, key: Key, **options: Any) -> DeleteResult:
@@ -239,16 +245,24 @@ class AsyncNear:
         except ReplcacheError as err:
             self._after_failure(name, err)
             raise
-        self.store.changed(name, result.revision)
+        self._changed(name, result.revision)
         return result
+
+    def _changed(self, name: bytes, revision: int) -> None:
+        # Nobody may join a read that began before the write and does not know of it.
+        self._fetches.pop(name, None)
+        self.store.changed(name, revision)
 
     def _after_failure(self, name: bytes, error: ReplcacheError) -> None:
         if error.may_have_executed:
+            self._fetches.pop(name, None)
             self.store.drop(name)
 
     def invalidate(self, key: Key) -> None:
         """Drops one entry here; the next read brings it back."""
-        self.store.drop(self.name_of(key))
+        name = self.name_of(key)
+        self._fetches.pop(name, None)
+        self.store.drop(name)
 
     # --- in the background ---
 

@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 class Freshness:
-    """Up to which moment of the own clock the store is known to be complete."""
+    """Up to which moment of the own clock the store is known to be complete. Safe to use from threads."""
 
     def __init__(self, bound_s: float) -> None:
         self.bound_s = bound_s
@@ -37,9 +37,16 @@ class Freshness:
         # Proofs whose revision the watch has not reached yet, in the order of their time.
         self._pending: deque[tuple[float, int]] = deque()
         self._newest = float("-inf")
+        # Between the look at a proof and its removal another thread could remove it: the next one, of which
+        # the watch knows nothing, would be taken for proven.
+        self._guard = threading.Lock()
 
     def note_proof(self, sent_at: float, revision: int) -> None:
-        if sent_at > self._newest:
+        if sent_at <= self._newest:
+            return
+        with self._guard:
+            if sent_at <= self._newest:
+                return
             self._newest = sent_at
             if len(self._pending) < _PENDING_PROOFS_MAX:
                 self._pending.append((sent_at, revision))
@@ -49,17 +56,19 @@ class Freshness:
 
     def note_delivered(self, revision: int) -> None:
         """The watch has delivered everything up to `revision`, and it has been taken in."""
-        pending = self._pending
-        while pending and pending[0][1] <= revision:
-            self.proven_at = pending.popleft()[0]
+        with self._guard:
+            pending = self._pending
+            while pending and pending[0][1] <= revision:
+                self.proven_at = pending.popleft()[0]
 
     def is_fresh(self, now: float) -> bool:
         return now - self.proven_at <= self.bound_s
 
     def reset(self) -> None:
         """The watch lost events: what was proven says nothing about the new start."""
-        self.proven_at = float("-inf")
-        self._pending.clear()
+        with self._guard:
+            self.proven_at = float("-inf")
+            self._pending.clear()
 
 
 class NearStore:

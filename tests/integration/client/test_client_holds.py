@@ -2,11 +2,14 @@
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 
 from replcache import AsyncClient, Client, errors
+from replcache.pb.v1 import election_pb2_grpc
 from tests.helpers.client_driver import Driver, ServerThread
 from tests.helpers.wait import async_wait_until, scaled, wait_until
 
@@ -249,3 +252,31 @@ async def test_closing_the_client_ends_an_observer_in_another_task(server: Serve
     assert done
     assert not observing.cancelled()
     assert isinstance(observing.exception(), errors.ClientClosed)
+
+
+async def test_observers_leave_a_node_that_takes_the_call_and_says_nothing(
+    server: ServerThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replcache.client.election._OBSERVE_TURN_S", 0.3)
+
+    class Silent(election_pb2_grpc.ElectionServicer):
+        async def Observe(self, request: object, context: object) -> AsyncIterator[object]:
+            await asyncio.Event().wait()
+            yield
+
+    silent = grpc.aio.server()
+    election_pb2_grpc.add_ElectionServicer_to_server(Silent(), silent)  # type: ignore[no-untyped-call]
+    port = silent.add_insecure_port("127.0.0.1:0")
+    await silent.start()
+    try:
+        good = server.url.removeprefix("replcache://")
+        async with AsyncClient(f"127.0.0.1:{port},{good}") as client:
+            client._core.router._local = 0
+            leaders = client.election("silent").observe()
+            assert await asyncio.wait_for(anext(leaders), scaled(10)) is None
+            await leaders.aclose()
+        async with AsyncClient(f"127.0.0.1:{port}") as client:
+            with pytest.raises(errors.Unavailable, match="no node answered"):
+                await anext(client.election("silent").observe(stall_timeout="1s"))
+    finally:
+        await silent.stop(None)

@@ -217,3 +217,36 @@ def test_threads_are_served_without_the_loop() -> None:
             assert near.stats().hit_rate > 0.9
     finally:
         thread.close()
+
+
+@pytest.mark.parametrize("writer", ["own", "other"])
+async def test_a_read_that_may_not_know_of_a_write_is_not_joined(writer: str) -> None:
+    """The first read is under way for long: its answer is of before the write."""
+    async with fake_cluster(1) as cluster, AsyncClient(cluster.url) as client:
+        await client.set("k", "old")
+        async with client.near(max_staleness="10s" if writer == "own" else "50ms") as near:
+            await until_ready(near)
+            read, go_on, begun = near._read, asyncio.Event(), 0
+
+            async def held(name: bytes, timeout: object) -> object:
+                nonlocal begun
+                begun += 1
+                is_first = begun == 1
+                entry = await read(name, timeout)  # type: ignore[arg-type]
+                if is_first:
+                    await go_on.wait()
+                return entry
+
+            near._read = held  # type: ignore[method-assign, assignment]
+            first = asyncio.create_task(near.get_value("k"))
+            await async_wait_until(lambda: begun == 1, what="the first read is under way")
+            began_at = time.monotonic()
+            if writer == "own":
+                await near.set("k", "new")
+            else:
+                await client.set("k", "new")
+                await async_wait_until(lambda: time.monotonic() > began_at + 0.06, what="the bound is over")
+            assert await near.get_value("k") == "new"
+            go_on.set()
+            assert await first == "old"
+            assert not near._fetches

@@ -2,6 +2,8 @@
 
 import functools
 import random
+import threading
+from collections import deque
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,3 +194,25 @@ def test_hit_is_never_older_than_the_bound(steps: list[tuple[int, int, int]]) ->
             assert row.entry is not None
             must_hold = max((r for at, k, r in history if k == key and at < now - bound), default=0)
             assert int(row.entry.raw) >= must_hold
+
+
+def test_two_threads_do_not_take_one_proof_for_another() -> None:
+    """One looks at the first proof; before it takes it, another one does: the next is not proven."""
+    freshness = Freshness(1.0)
+    others: list[threading.Thread] = []
+
+    class Meddled(deque[tuple[float, int]]):
+        def __getitem__(self, index: object) -> tuple[float, int]:
+            found = super().__getitem__(index)  # type: ignore[index]
+            if not others:
+                others.append(threading.Thread(target=freshness.note_delivered, args=(10,)))
+                others[0].start()
+                others[0].join(0.2)
+            return found
+
+    freshness.note_proof(1.0, 10)
+    freshness.note_proof(2.0, 20)
+    freshness._pending = Meddled(freshness._pending)
+    freshness.note_delivered(10)
+    others[0].join()
+    assert freshness.proven_at == 1.0
