@@ -179,7 +179,7 @@ class Guard:
         watched = _AuditedContext(context)
         try:
             response = await inner(request, watched)
-            watched.result = "ok"
+            watched.completed()
             return response
         finally:
             source = source_of(context)
@@ -189,10 +189,11 @@ class Guard:
 
     def _stream(self, path: str, rule: Rule, handler: Any) -> Any:
         call_name = call_of(path)
+        is_admin = rule.kind is Kind.ADMIN
         assert handler.response_streaming, f"{path}: no rpc streams requests only"
         inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
-        async def stream(request: Any, context: Context) -> None:
+        async def stream(request: Any, context: Any) -> None:
             caller: Caller | None = None
             first = Undecodable("a stream") if handler.request_streaming else request
             try:
@@ -201,9 +202,12 @@ class Guard:
                 limits = caller.limits
                 limits.begin_call()
             except ReplcacheError as err:
-                await self._refuse(call_name, False, first, context, caller, err)
+                await self._refuse(call_name, is_admin, first, context, caller, err)
             source = source_of(context)
             STREAM_CALLER.set(StreamCaller(self, caller, source))
+            watched = _AuditedContext(context)
+            if is_admin:
+                context = watched
             if not handler.request_streaming:
                 # Of a stream of requests each message is looked at by its handler (StreamCaller).
                 context = self._watched(context, rule, call_name, caller, request, source)
@@ -214,11 +218,14 @@ class Guard:
                         await context.write(message)
                 else:
                     await outcome
+                watched.completed()
             except (Unauthenticated, PermissionDenied) as err:
                 # Of a handler without a boundary of its own.
                 await abort(context, status_map.to_status(err))
             finally:
                 limits.end_call()
+                if is_admin:
+                    audit.record(call_name, caller.name, caller.by, source, first, watched.result)
 
         make = (
             grpc.stream_stream_rpc_method_handler
@@ -237,6 +244,8 @@ class Guard:
         def recheck() -> None:
             try:
                 rights = self.callers.current(caller).rights
+                if self.authenticates and rule.kind is Kind.ADMIN:
+                    rights.need_admin(call_name)
                 if rule.check is not None and type(request) is not Undecodable:
                     rule.check(rights, request)
             except ReplcacheError as err:
@@ -272,11 +281,24 @@ class _AuditedContext:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._is_broken = False
         # What it is when the caller goes away before the end.
         self.result = "CANCELLED"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    def completed(self) -> None:
+        """The handler returned. It does so too when nobody is left who could read what it writes."""
+        if not self._is_broken:
+            self.result = "ok"
+
+    async def write(self, message: Any) -> None:
+        try:
+            await self._context.write(message)
+        except grpc.aio.InternalError:
+            self._is_broken = True
+            raise
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> Never:
         self.result = _reason(trailing_metadata) or code.name
