@@ -152,6 +152,23 @@ async def test_http_port_forgets_an_authority_of_clients_that_was_replaced(
         assert not await gets_in(first)
 
 
+async def test_grpc_port_forgets_an_authority_of_clients_that_was_replaced(tmp_path: Path) -> None:
+    authority, first, second = Authority(tmp_path), trustme.CA(), trustme.CA()
+    roots, clients = authority.ca.cert_pem.bytes(), tmp_path / "clients.pem"
+    first.cert_pem.write_to_path(clients)
+    settings = {**authority.settings, "tls_client_ca": clients}
+    async with serving(**settings, client_auth="require", http_tls=False) as one:
+
+        async def gets_in(ca: trustme.CA) -> bool:
+            return await can_write(secure(one, roots, ca.issue_cert("client@example.org")))
+
+        assert await gets_in(first)
+        assert not await gets_in(second)
+        second.cert_pem.write_to_path(clients)
+        await async_wait_until(lambda: gets_in(second), what="the new authority is trusted")
+        assert not await gets_in(first)
+
+
 def is_session_resumed(
     address: tuple[str, int], context: ssl.SSLContext, sessions: list[ssl.SSLSession]
 ) -> bool:
