@@ -2,6 +2,8 @@
 
 import random
 import threading
+import time
+from collections import deque
 
 import grpc
 import pytest
@@ -9,10 +11,13 @@ import pytest
 from replcache.client import Client
 from replcache.pb.v1 import cache_pb2, cache_pb2_grpc, common_pb2, session_pb2, session_pb2_grpc
 from tests.helpers.process_cluster import ProcessCluster
-from tests.helpers.wait import wait_until
+from tests.helpers.wait import scaled, wait_until
 
 INCREMENTS = 1000
 LEADER_CHANGES = 10
+GIVE_UP_S = 30.0
+# While a channel waits before it connects anew, each of its calls fails at once, also when the node is back.
+RECONNECT_SOON = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
 RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -21,12 +26,13 @@ class Retrier:
 
     def __init__(self, endpoints: tuple[str, ...], rng: random.Random) -> None:
         self._rng = rng
-        channels = [grpc.insecure_channel(endpoint) for endpoint in endpoints]
+        channels = [grpc.insecure_channel(endpoint, RECONNECT_SOON) for endpoint in endpoints]
         self._caches = [cache_pb2_grpc.CacheStub(channel) for channel in channels]
         self._session_id = self._open(session_pb2_grpc.SessionStub(channels[0]))
         self._sequence = 0
         self.sent = 0
         self.dropped = 0
+        self.errors: deque[str] = deque(maxlen=12)
 
     @staticmethod
     def _open(stub: session_pb2_grpc.SessionStub) -> int:
@@ -36,7 +42,8 @@ class Retrier:
         """Sends until an answer was neither an error nor thrown away; returns the answered value."""
         self._sequence += 1
         answers: set[int] = set()
-        for _ in range(200):
+        end = time.monotonic() + scaled(GIVE_UP_S)
+        while time.monotonic() < end:
             value = self._try(key)
             if value is None:
                 continue
@@ -46,7 +53,7 @@ class Retrier:
                 self.dropped += 1
                 continue
             return value
-        raise AssertionError(f"sequence {self._sequence} never came through")
+        raise AssertionError(f"sequence {self._sequence} never came through: {list(self.errors)}")
 
     def _try(self, key: bytes) -> int | None:
         self.sent += 1
@@ -64,6 +71,7 @@ class Retrier:
         except grpc.RpcError as error:
             if error.code() not in RETRYABLE:
                 raise
+            self.errors.append(f"{time.monotonic():.3f} {error.code().name} {error.details()}")
             return None
 
 
