@@ -67,11 +67,17 @@ async def test_every_observer_on_every_node_sees_the_same_leaders(three: ThreeSe
         )
         node = three.any(number)
         campaigns[candidate] = asyncio.ensure_future(node.election.Campaign(request, timeout=60))
-        waiting = number
+        places = number + 1
         await async_wait_until(
-            lambda waiting=waiting: (
-                len([p for v in three.raft.nodes["n1"].machine.describe_locks("boss") for p in v.waiters])
-                == waiting
+            lambda places=places: (
+                len(
+                    [
+                        place
+                        for view in three.raft.nodes["n1"].machine.describe_locks("boss")
+                        for place in (*view.holders, *view.waiters)
+                    ]
+                )
+                == places
             ),
             what="it leads or waits",
         )
