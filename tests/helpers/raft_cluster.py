@@ -2,10 +2,10 @@
 
 import random
 import shutil
-import socket
 from pathlib import Path
 
 from replcache.clock import SystemClock
+from replcache.localcluster import free_ports
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.node import RaftConfig, RaftNode
 from replcache.raft.port import Member
@@ -14,9 +14,8 @@ from tests.helpers.wait import async_wait_until
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Stays ours while its node is stopped: other tests run at the same time."""
+    return free_ports(1, random.Random()).peer
 
 
 class RaftCluster:
