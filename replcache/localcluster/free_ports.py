@@ -1,7 +1,7 @@
 """Port numbers that nobody uses at the moment and that no other caller of this module is given.
 
 A look alone is not enough where clusters start beside each other (pytest-xdist): the ports of a node that was
-just killed look free, so that a second cluster would take them before the node is started again. Each range is
+killed look free, so that a second cluster would take them before the node is started again. Each range is
 therefore claimed with a UDP socket on its first number: the kernel gives it to one process only and takes it
 back when that process ends, and no TCP listener ever meets it.
 """

@@ -11,12 +11,14 @@ from replcache.localcluster import free_ports
 from replcache.localcluster.free_ports import RANGE_PORTS, is_free
 from replcache.localcluster.layout import HOST
 
-DRAW = "import random; from replcache.localcluster import free_ports; print(free_ports(3, random.Random(7)).grpc)"
+DRAW = """import random
+from replcache.localcluster import free_ports
+print(free_ports(3, random.Random(7)).grpc)
+"""
 
 
 def drawn_by_another_process() -> int:
-    done = subprocess.run([sys.executable, "-c", DRAW], capture_output=True, text=True, check=True, timeout=60)
-    return int(done.stdout)
+    return int(subprocess.check_output([sys.executable, "-c", DRAW], timeout=60))
 
 
 def test_another_process_that_draws_the_same_range_gets_another() -> None:
