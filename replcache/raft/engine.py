@@ -220,6 +220,7 @@ class Engine(LibraryFrame):
                 self.become_follower(self.term, leader=None)
         if self.is_leader:
             self.leadership.tick(now)
+            self.leadership.tell_commit()
             self.transfer.tick(now)
             self.admin.tick(now)
             self._tick_cluster_clock()
@@ -263,20 +264,29 @@ class Engine(LibraryFrame):
             self.remote_reads.add(done)
 
     def process(self) -> bool:
-        """Moves everything as far as it goes now; call it after each bunch of inputs.
+        """advance() and apply_some()."""
+        self.advance()
+        return self.apply_some()
 
-        Returns:
-            True when committed entries are left to apply: call again soon.
-        """
+    def advance(self) -> None:
+        """Moves everything but the state as far as it goes now; call it after each bunch of inputs."""
         if self.halted:
-            return False
+            return
         self.forwarding.flush()
         if self.is_leader:
             self.start_reads()
-            self.leadership.tell_commit()
+            self.leadership.tell_awaited_commit()
         else:
             self.remote_reads.flush()
-        return self._apply_some()
+
+    @property
+    def has_commit_news(self) -> bool:
+        """Followers don't know of a commit yet: call tell_commit() in a few milliseconds."""
+        return self.is_leader and self.leadership.has_commit_news
+
+    def tell_commit(self) -> None:
+        if self.is_leader and not self.halted:
+            self.leadership.tell_commit()
 
     def start_reads(self) -> None:
         if self.commit_index < self.term_start_index:
@@ -426,7 +436,10 @@ class Engine(LibraryFrame):
             if self.is_leader:
                 self.start_reads()
 
-    def _apply_some(self) -> bool:
+    def apply_some(self) -> bool:
+        """Applies committed entries, for a slice of time; True: there are more, call again soon."""
+        if self.halted:
+            return False
         self.apply_began = self.clock.now()
         end = self.apply_began + self.config.apply_slice_s
         while self.applied_index < self.commit_index and self.apply_began < end:

@@ -59,14 +59,18 @@ class Forwarding:
         if engine.wal.is_sync_under_way and self._queue_bytes < engine.config.entry_bytes_max:
             return  # this entry goes on filling; on_durable() comes back here
         entries = []
+        index = engine.wal.last_index
         while self._queue:
+            index += 1
             groups: list[bytes] = []
             size = 0
             limit = engine.config.entry_bytes_max
             while self._queue and (not groups or size + len(self._queue[0][1].group) <= limit):
-                group = self._queue.popleft()[1].group
-                size += len(group)
-                groups.append(group)
+                peer, message = self._queue.popleft()
+                size += len(message.group)
+                groups.append(message.group)
+                if peer:
+                    engine.leadership.await_commit(peer, index)
             self._queue_bytes -= size
             entries.append(
                 WireEntry(engine.term, ENTRY_COMMAND, encode_entry(engine.cluster_now_ms(), groups))

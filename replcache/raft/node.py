@@ -9,8 +9,6 @@ goes on with a state that it can't trust (promise P9).
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,9 +26,10 @@ from replcache.errors import (
     StalenessUnavailable,
 )
 from replcache.raft.backup import begin_backup
-from replcache.raft.disk import Disk, DiskFull, OsDisk
+from replcache.raft.disk import Disk, OsDisk
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
+from replcache.raft.log_sync import LogSync
 from replcache.raft.membership import Configuration
 from replcache.raft.messages import Hint, Message
 from replcache.raft.node_peers import NodePeers
@@ -98,7 +97,9 @@ class RaftNode:
         self.clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
-        self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="wal-sync")
+        self._log_sync = LogSync(self._on_synced)
+        self._sync_started = 0.0
+        self._news_timer: asyncio.TimerHandle | None = None
         self._listeners: list[AppliedListener] = []
         self.hint_listener: HintListener | None = None
         self._applied_waiters = Waiters()
@@ -173,6 +174,7 @@ class RaftNode:
             clock=self.clock,
             rng=self._rng,
         )
+        self._log_sync.start()
         self._peers = NodePeers(self, self._rng)
         await self._peers.start()
         self._supervisor.background("raft-tick", self._tick_forever())
@@ -202,7 +204,7 @@ class RaftNode:
         if hasattr(self, "_snapshots"):
             await self._snapshots.close()
         # A sync under way finishes, so that close() of the log finds no running job.
-        await asyncio.to_thread(self._sync_thread.shutdown, wait=True)
+        await self._log_sync.close()
         if hasattr(self, "storage"):
             self.storage.close()
 
@@ -236,9 +238,13 @@ class RaftNode:
         if self.halted or self._is_closed:
             return
         try:
-            has_more = self.engine.process()
+            self.engine.advance()
+            # Before the state machine's work: the disk has time for its own meanwhile.
             self._start_sync()
+            has_more = self.engine.apply_some()
             self.wake_waiters()
+            if self._news_timer is None and self.engine.has_commit_news:
+                self._news_timer = self._loop.call_later(c.COMMIT_NEWS_DELAY_S, self._tell_commit)
             self._peers.remember_rejoin()
             self._snapshots.maybe_start()
         except Exception as error:  # noqa: BLE001  # the log's state is not known any more, whatever it was
@@ -264,14 +270,11 @@ class RaftNode:
         job = self.storage.wal.take_sync_job()
         if job is None:
             return
-        started = self.clock.now()
-        future = self._sync_thread.submit(_run_sync, job)
-        future.add_done_callback(
-            lambda done: self._loop.call_soon_threadsafe(self._on_synced, job, started, done.exception())
-        )
+        self._sync_started = self.clock.now()
+        self._log_sync.put(job)
 
-    def _on_synced(self, job: SyncJob, started: float, error: BaseException | None) -> None:
-        self.fsync_seconds += self.clock.now() - started
+    def _on_synced(self, job: SyncJob, error: BaseException | None) -> None:
+        self.fsync_seconds += self.clock.now() - self._sync_started
         if error is not None:
             self.fail(error)
             return
@@ -286,6 +289,10 @@ class RaftNode:
             self.engine.on_durable()
 
         self.guard(step)
+
+    def _tell_commit(self) -> None:
+        self._news_timer = None
+        self.guard(self.engine.tell_commit)
 
     async def _tick_forever(self) -> None:
         while True:
@@ -410,6 +417,9 @@ class RaftNode:
         self._check_open()
         if self.machine.revision >= revision:
             return
+        # The leader tells of commits at leisure; asked for a read index, it tells at once.
+        self.engine.read_index(lambda index: None)
+        self.kick()
         try:
             async with asyncio.timeout(max(0.0, deadline - self.clock.now())):
                 await self._revision_waiters.add(revision)
@@ -492,9 +502,3 @@ def _settle(future: "asyncio.Future[Any]", outcome: object) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _run_sync(job: SyncJob) -> None:
-    # A full disk is not fatal: complete() keeps what is not durable, and the engine refuses new commands.
-    with suppress(DiskFull):
-        job.run()

@@ -73,6 +73,7 @@ class RemoteReads:
         engine = self._engine
 
         def done(index: int | None) -> None:
+            engine.leadership.await_commit(peer, index or 0)
             engine.send(
                 peer, ReadIndexReply(message.id, message.boot, refused=index is None, index=index or 0)
             )

@@ -40,6 +40,8 @@ class Progress:
     ignore_refusals_to: int = 0
     # The commit index that was sent to it last.
     told_commit: int = 0
+    # It waits for news of the commit of entries up to here: its own groups, or its reads.
+    awaits_commit: int = 0
     last_heard: float = float("-inf")
     last_progress: float = float("-inf")
     doublings: int = 0
@@ -96,16 +98,34 @@ class Leadership:
         progress.told_commit = max(progress.told_commit, commit)
         engine.send(peer, Heartbeat(engine.term, engine.reads.round, commit), lsn=engine.term_lsn)
 
+    def await_commit(self, peer: str, index: int) -> None:
+        """Callers on the peer wait until it has applied the entry: its commit is told as soon as it is known."""
+        progress = self.progress.get(peer)
+        if progress is not None:
+            progress.awaits_commit = max(progress.awaits_commit, index)
+
+    def tell_awaited_commit(self) -> None:
+        for peer, progress in self.progress.items():
+            if progress.told_commit < progress.awaits_commit and self._has_news(progress):
+                self._send_heartbeat(peer, progress)
+
+    @property
+    def has_commit_news(self) -> bool:
+        """Some peer does not know of a commit yet."""
+        return any(map(self._has_news, self.progress.values()))
+
     def tell_commit(self) -> None:
         """Tells who does not know of a commit yet, unless an Append has carried the news.
 
-        A follower answers its own clients when it has applied: without this they would wait for the next
-        heartbeat, half of its interval on average.
+        Not at once: under load the next Append comes anyway, and a message for itself costs both sides more
+        than the entry did.
         """
-        commit = self._engine.commit_index
         for peer, progress in self.progress.items():
-            if min(progress.match, commit) > progress.told_commit:
+            if self._has_news(progress):
                 self._send_heartbeat(peer, progress)
+
+    def _has_news(self, progress: Progress) -> bool:
+        return min(progress.match, self._engine.commit_index) > progress.told_commit
 
     def replicate(self) -> None:
         for peer, progress in self.progress.items():
