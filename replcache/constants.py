@@ -231,6 +231,8 @@ CLIENT_TIMEOUT_S = 5.0
 CLIENT_ATTEMPT_TIMEOUT_S = 1.5
 # Messages of one kind under way at once; what is asked meanwhile is packed into the next one.
 CLIENT_MESSAGES_IN_FLIGHT_MAX = 4
+# From so many reads on, two messages that are worked on side by side beat one.
+CLIENT_HALVED_READS_MIN = 96
 # A call may join a message that was opened at most this fraction of its timeout ago, because it gets the
 # message's deadline.
 CLIENT_JOIN_FRACTION = 0.05

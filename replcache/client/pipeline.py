@@ -31,6 +31,7 @@ from replcache.client.retry import Action, Backoff, after_deadline, decide, unkn
 from replcache.client.status import from_status
 from replcache.constants import (
     CLIENT_ATTEMPT_TIMEOUT_S,
+    CLIENT_HALVED_READS_MIN,
     CLIENT_JOIN_FRACTION,
     CLIENT_MESSAGES_IN_FLIGHT_MAX,
 )
@@ -40,6 +41,9 @@ from replcache.pb.v1 import cache_pb2, common_pb2
 if TYPE_CHECKING:
     from replcache.client.core import ClientCore
     from replcache.client.link import Link
+
+# Messages of reads that a client and a node need to be both busy.
+_READS_UNDER_WAY = 2
 
 
 class Lane:
@@ -143,6 +147,8 @@ class Lane:
                 self._remove_first(batch)
                 self._pipeline.finish(batch)
                 continue
+            if self._is_worth_waiting(batch):
+                return
             if self.is_write and batch.session is None:
                 session = self._pipeline.core.usable_session()
                 if session is None:
@@ -153,7 +159,38 @@ class Lane:
             if link is None:
                 return
             self._remove_first(batch)
+            if self._is_worth_halving(batch):
+                batch, second = batch.halves(self._pipeline.now())
+                batch.lane = self
+                self.enqueue_first(second)
             self._pipeline.send(batch, link)
+
+    def _is_worth_halving(self, batch: Batch) -> bool:
+        """Many reads, and nothing is under way: in one message the node and this client would wait for each
+        other by turns. In two, each works on one while the other has the second. (Not so for writes: each
+        message would be an entry of the log for itself.)"""
+        return (
+            not self.is_write
+            and not self.in_flight
+            and not self.queue
+            and not batch.attempts
+            and batch.can_split
+            and len(batch) >= CLIENT_HALVED_READS_MIN
+        )
+
+    def _is_worth_waiting(self, batch: Batch) -> bool:
+        """Two messages of reads keep both sides busy. A third one that is much smaller goes with the callers
+        who are about to be answered; an answer to any of them sends it."""
+        if self.is_write or self.in_flight < _READS_UNDER_WAY or batch.attempts:
+            return False
+        under_way = sum(len(other) for other in self._pipeline.sent.values() if other.lane is self)
+        return len(batch) * _READS_UNDER_WAY < under_way
+
+    def enqueue_first(self, batch: Batch) -> None:
+        """Adds a batch before all others."""
+        batch.lane = self
+        batch.is_queued = True
+        self.queue.appendleft(batch)
 
     def _remove_first(self, batch: Batch) -> None:
         self.queue.popleft()

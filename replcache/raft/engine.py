@@ -220,7 +220,7 @@ class Engine(LibraryFrame):
                 self.become_follower(self.term, leader=None)
         if self.is_leader:
             self.leadership.tick(now)
-            self.leadership.tell_commit()
+            self.leadership.tell_commit(self.commit_index)
             self.transfer.tick(now)
             self.admin.tick(now)
             self._tick_cluster_clock()
@@ -280,13 +280,14 @@ class Engine(LibraryFrame):
             self.remote_reads.flush()
 
     @property
-    def has_commit_news(self) -> bool:
-        """Followers don't know of a commit yet: call tell_commit() in a few milliseconds."""
-        return self.is_leader and self.leadership.has_commit_news
+    def commit_news(self) -> int:
+        """The newest commit index that some follower does not know of, 0: none; tell_commit() it soon."""
+        return self.commit_index if self.is_leader and self.leadership.has_commit_news else 0
 
-    def tell_commit(self) -> None:
+    def tell_commit(self, news: int) -> None:
+        """Tells followers that still don't know of commit index `news`."""
         if self.is_leader and not self.halted:
-            self.leadership.tell_commit()
+            self.leadership.tell_commit(news)
 
     def start_reads(self) -> None:
         if self.commit_index < self.term_start_index:

@@ -1,7 +1,7 @@
-"""The thread that makes the log durable, beside the loop: one job at a time, handed over as cheaply as can be.
+"""The thread that makes the log durable, beside the loop: one job at a time, handed over cheaply.
 
-A write with one caller waits for this hand-over on two nodes, there and back. A C queue towards the thread and
-one call_soon_threadsafe() back cost half of what an executor's futures do.
+A write with one caller waits for this hand-over on two nodes, there and back. A C queue towards the thread
+and one call_soon_threadsafe() back cost half of what an executor's futures do.
 """
 
 import asyncio

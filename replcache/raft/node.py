@@ -99,7 +99,7 @@ class RaftNode:
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
         self._log_sync = LogSync(self._on_synced)
         self._sync_started = 0.0
-        self._news_timer: asyncio.TimerHandle | None = None
+        self._is_news_timed = False
         self._listeners: list[AppliedListener] = []
         self.hint_listener: HintListener | None = None
         self._applied_waiters = Waiters()
@@ -243,8 +243,9 @@ class RaftNode:
             self._start_sync()
             has_more = self.engine.apply_some()
             self.wake_waiters()
-            if self._news_timer is None and self.engine.has_commit_news:
-                self._news_timer = self._loop.call_later(c.COMMIT_NEWS_DELAY_S, self._tell_commit)
+            if not self._is_news_timed and (news := self.engine.commit_news):
+                self._is_news_timed = True
+                self._loop.call_later(c.COMMIT_NEWS_DELAY_S, self._tell_commit, news)
             self._peers.remember_rejoin()
             self._snapshots.maybe_start()
         except Exception as error:  # noqa: BLE001  # the log's state is not known any more, whatever it was
@@ -290,9 +291,9 @@ class RaftNode:
 
         self.guard(step)
 
-    def _tell_commit(self) -> None:
-        self._news_timer = None
-        self.guard(self.engine.tell_commit)
+    def _tell_commit(self, news: int) -> None:
+        self._is_news_timed = False
+        self.guard(partial(self.engine.tell_commit, news))
 
     async def _tick_forever(self) -> None:
         while True:

@@ -99,7 +99,7 @@ class Leadership:
         engine.send(peer, Heartbeat(engine.term, engine.reads.round, commit), lsn=engine.term_lsn)
 
     def await_commit(self, peer: str, index: int) -> None:
-        """Callers on the peer wait until it has applied the entry: its commit is told as soon as it is known."""
+        """Callers on the peer wait until it has applied the entry: it hears of the commit at once."""
         progress = self.progress.get(peer)
         if progress is not None:
             progress.awaits_commit = max(progress.awaits_commit, index)
@@ -114,18 +114,19 @@ class Leadership:
         """Some peer does not know of a commit yet."""
         return any(map(self._has_news, self.progress.values()))
 
-    def tell_commit(self) -> None:
-        """Tells who does not know of a commit yet, unless an Append has carried the news.
+    def tell_commit(self, news: int) -> None:
+        """Tells who does not know that `news` is committed, unless an Append has carried it meanwhile.
 
         Not at once: under load the next Append comes anyway, and a message for itself costs both sides more
         than the entry did.
         """
         for peer, progress in self.progress.items():
-            if self._has_news(progress):
+            if progress.told_commit < news and self._has_news(progress):
                 self._send_heartbeat(peer, progress)
 
     def _has_news(self, progress: Progress) -> bool:
-        return min(progress.match, self._engine.commit_index) > progress.told_commit
+        commit: int = self._engine.commit_index
+        return min(progress.match, commit) > progress.told_commit
 
     def replicate(self) -> None:
         for peer, progress in self.progress.items():
