@@ -19,8 +19,8 @@ from replcache.pb.v1 import cache_pb2, common_pb2
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from replcache.client.lane import Lane
     from replcache.client.link import Link
-    from replcache.client.pipeline import Lane
     from replcache.client.sessions import Session
 
 # Per key or operation: tags and lengths in the message, with room to spare.

@@ -156,7 +156,11 @@ class Admin:
             if action is not None:
                 incarnation = engine.peer_incarnations.get(member.name, member.incarnation)
                 subject = Member(member.name, member.peer_address, member.client_address, incarnation)
-                self._change(action, subject)
+                try:
+                    self._change(action, subject)
+                except Refused:
+                    # Nobody asked for it, so nobody is told: too many voters are away. The next tick tries again.
+                    continue
                 return
 
     def _needed_action(self, member: Member, now: float) -> str | None:

@@ -1,8 +1,9 @@
 """The Raft engine: pysyncobj's SyncObj with its unsafe handlers replaced whole.
 
 Synchronous and driven from outside: `receive`, `tick`, `on_durable`, `submit`, `read_index`, each followed
-by `process`. No thread, no asyncio, no file and no socket in here; clock and randomness are parameters. The
-shell (node.py, or the simulator) carries messages, runs WAL sync jobs and snapshot jobs.
+by `advance` and `apply_some` (`process` is both). No thread, no asyncio, no file and no socket in here;
+clock and randomness are parameters. The shell (node.py, or the simulator) carries messages, runs WAL sync
+jobs and snapshot jobs.
 
 Invariants: base <= applied <= commit <= last log index; term and vote are durable before any message that
 follows from them leaves (`lsn` of `send`); what a follower acknowledges is durable.
@@ -220,7 +221,6 @@ class Engine(LibraryFrame):
                 self.become_follower(self.term, leader=None)
         if self.is_leader:
             self.leadership.tick(now)
-            self.leadership.tell_commit(self.commit_index)
             self.transfer.tick(now)
             self.admin.tick(now)
             self._tick_cluster_clock()
@@ -263,11 +263,6 @@ class Engine(LibraryFrame):
         else:
             self.remote_reads.add(done)
 
-    def process(self) -> bool:
-        """advance() and apply_some()."""
-        self.advance()
-        return self.apply_some()
-
     def advance(self) -> None:
         """Moves everything but the state as far as it goes now; call it after each bunch of inputs."""
         if self.halted:
@@ -278,16 +273,6 @@ class Engine(LibraryFrame):
             self.leadership.tell_awaited_commit()
         else:
             self.remote_reads.flush()
-
-    @property
-    def commit_news(self) -> int:
-        """The newest commit index that some follower does not know of, 0: none; tell_commit() it soon."""
-        return self.commit_index if self.is_leader and self.leadership.has_commit_news else 0
-
-    def tell_commit(self, news: int) -> None:
-        """Tells followers that still don't know of commit index `news`."""
-        if self.is_leader and not self.halted:
-            self.leadership.tell_commit(news)
 
     def start_reads(self) -> None:
         if self.commit_index < self.term_start_index:

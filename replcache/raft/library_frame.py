@@ -96,8 +96,16 @@ class LibraryFrame(SyncObj):  # type: ignore[misc]  # the library has no types
     def tick(self) -> None:
         raise NotImplementedError
 
-    def process(self) -> bool:
+    def advance(self) -> None:
         raise NotImplementedError
+
+    def apply_some(self) -> bool:
+        raise NotImplementedError
+
+    def process(self) -> bool:
+        """Both of them; for drivers that have nothing to start in between."""
+        self.advance()
+        return self.apply_some()
 
     # --- the library's handlers, replaced ---
 

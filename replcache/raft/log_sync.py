@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
+from replcache.clock import Clock
 from replcache.raft.disk import DiskFull
 from replcache.raft.wal import SyncJob
 
@@ -21,10 +22,15 @@ class LogSync:
     """Nothing runs before start(); close() may be called twice.
 
     Args:
-        on_done: see SyncDone; not called after close().
+        on_done: see SyncDone.
+
+    Attributes:
+        seconds: in jobs so far, without the hand-over.
     """
 
-    def __init__(self, on_done: SyncDone) -> None:
+    def __init__(self, clock: Clock, on_done: SyncDone) -> None:
+        self.seconds = 0.0
+        self._clock = clock
         self._on_done = on_done
         self._jobs: SimpleQueue[SyncJob | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -49,10 +55,12 @@ class LogSync:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             error: BaseException | None = None
+            started = self._clock.now()
             try:
                 # Not fatal: complete() keeps what is not durable, and the engine refuses new commands.
                 with suppress(DiskFull):
                     job.run()
             except BaseException as err:  # noqa: BLE001  # handed to the loop, which stops the node
                 error = err
+            self.seconds += self._clock.now() - started
             self._loop.call_soon_threadsafe(self._on_done, job, error)

@@ -97,8 +97,7 @@ class RaftNode:
         self.clock = clock or SystemClock()
         self._rng = rng or random.SystemRandom()
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
-        self._log_sync = LogSync(self._on_synced)
-        self._sync_started = 0.0
+        self.log_sync = LogSync(self.clock, self._on_synced)
         self._is_news_timed = False
         self._listeners: list[AppliedListener] = []
         self.hint_listener: HintListener | None = None
@@ -111,7 +110,6 @@ class RaftNode:
         self._full_until = float("-inf")
         self._started_at = 0.0
         self.halted = ""
-        self.fsync_seconds = 0.0
         self.storage: OpenedStorage
         self.engine: Engine
         self._peers: NodePeers
@@ -174,7 +172,7 @@ class RaftNode:
             clock=self.clock,
             rng=self._rng,
         )
-        self._log_sync.start()
+        self.log_sync.start()
         self._peers = NodePeers(self, self._rng)
         await self._peers.start()
         self._supervisor.background("raft-tick", self._tick_forever())
@@ -204,7 +202,7 @@ class RaftNode:
         if hasattr(self, "_snapshots"):
             await self._snapshots.close()
         # A sync under way finishes, so that close() of the log finds no running job.
-        await self._log_sync.close()
+        await self.log_sync.close()
         if hasattr(self, "storage"):
             self.storage.close()
 
@@ -243,7 +241,7 @@ class RaftNode:
             self._start_sync()
             has_more = self.engine.apply_some()
             self.wake_waiters()
-            if not self._is_news_timed and (news := self.engine.commit_news):
+            if not self._is_news_timed and (news := self.engine.leadership.commit_news):
                 self._is_news_timed = True
                 self._loop.call_later(c.COMMIT_NEWS_DELAY_S, self._tell_commit, news)
             self._peers.remember_rejoin()
@@ -269,13 +267,10 @@ class RaftNode:
         if self.storage.wal.disk_full and self.clock.now() < self._full_until:
             return  # the next tick after that tries again
         job = self.storage.wal.take_sync_job()
-        if job is None:
-            return
-        self._sync_started = self.clock.now()
-        self._log_sync.put(job)
+        if job is not None:
+            self.log_sync.put(job)
 
     def _on_synced(self, job: SyncJob, error: BaseException | None) -> None:
-        self.fsync_seconds += self.clock.now() - self._sync_started
         if error is not None:
             self.fail(error)
             return
@@ -293,7 +288,7 @@ class RaftNode:
 
     def _tell_commit(self, news: int) -> None:
         self._is_news_timed = False
-        self.guard(partial(self.engine.tell_commit, news))
+        self.guard(partial(self.engine.leadership.tell_commit, news))
 
     async def _tick_forever(self) -> None:
         while True:

@@ -84,5 +84,5 @@ def node_counters(node: "RaftNode") -> dict[str, int]:
         "snapshots_taken": node.snapshots_taken,
         "wal_syncs": wal.syncs,
         "wal_bytes_written": wal.bytes_written,
-        "wal_sync_microseconds": int(node.fsync_seconds * 1_000_000),
+        "wal_sync_microseconds": int(node.log_sync.seconds * 1_000_000),
     }

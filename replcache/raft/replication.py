@@ -85,6 +85,7 @@ class Leadership:
                 progress.doublings = min(progress.doublings + 1, RESEND_DOUBLINGS_MAX)
                 self.probe(peer, progress)
             self.replicate_to(peer, progress)
+        self.tell_commit(self._engine.commit_index)
 
     def broadcast_heartbeat(self, now: float) -> None:
         engine = self._engine
@@ -110,9 +111,9 @@ class Leadership:
                 self._send_heartbeat(peer, progress)
 
     @property
-    def has_commit_news(self) -> bool:
-        """Some peer does not know of a commit yet."""
-        return any(map(self._has_news, self.progress.values()))
+    def commit_news(self) -> int:
+        """The commit index when some peer does not know of it, otherwise 0: tell_commit() it soon."""
+        return self._engine.commit_index if any(map(self._has_news, self.progress.values())) else 0
 
     def tell_commit(self, news: int) -> None:
         """Tells who does not know that `news` is committed, unless an Append has carried it meanwhile.

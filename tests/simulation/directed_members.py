@@ -215,6 +215,29 @@ def counted_after_its_disk() -> None:
     stage.finish()
 
 
+def promotion_while_voters_are_away() -> None:
+    """n2 is back without its disk and has caught up just when three of the five others went away: the leader
+    can't let it vote yet, and goes on; it does when they are back."""
+    stage = Stage(5)
+    stage.elect("n1")
+    stage.run(0.3)
+    stage.world.nodes["n2"].wipe()
+    stage.restart("n2")
+    stage.hold_if("n1", "n2", lambda message: isinstance(message, Append) and bool(message.entries))
+    leader = stage["n1"].engine
+    stage.run_while(lambda: "n2" in leader.configurations.voters, 8.0, "n2 is taken in as a learner")
+    for name in ("n3", "n4", "n5"):
+        stage.crash(name)
+    stage.release("n1", "n2")
+    stage.run(0.3)
+    for name in ("n3", "n4", "n5"):
+        stage.restart(name)
+    stage.run_while(
+        lambda: "n2" not in stage["n3"].engine.configurations.voters, 8.0, "n2 votes again after a while"
+    )
+    stage.finish()
+
+
 def voter_that_missed_the_candidate() -> None:
     """n3 missed that n4 came in, n1 has lost its disk, and only n4 can win: n3 must vote for it."""
     stage = Stage(3)
@@ -237,6 +260,7 @@ def voter_that_missed_the_candidate() -> None:
 
 
 SCRIPTS = {
+    "promotion while voters are away": promotion_while_voters_are_away,
     "lost disk": lost_disk,
     "voter that missed the candidate": voter_that_missed_the_candidate,
     "counted after its disk": counted_after_its_disk,

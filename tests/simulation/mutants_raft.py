@@ -278,7 +278,7 @@ MUTANTS = (
         "apply before commit",
         "State Machine Safety",
         method(
-            "engine:Engine._apply_some",
+            "engine:Engine.apply_some",
             "while self.applied_index < self.commit_index and",
             "while self.applied_index < self.wal.last_index and",
         ),
@@ -294,6 +294,12 @@ MUTANTS = (
         method("admin:Admin._is_caught_up", "return (", "return True or ("),
         method("admin:Admin._require_quorum", "if len(present)", "if False and len(present)"),
         directed="two changes",
+    ),
+    raft(
+        "a promotion that must wait is fatal",
+        "the leader's own step raises what is meant for callers",
+        method("admin:Admin.tick", "except Refused:", "except ZeroDivisionError:"),
+        directed="promotion while voters are away",
     ),
     raft(
         "configuration of cut entries stays in force",

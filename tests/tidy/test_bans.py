@@ -11,6 +11,7 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/tasks.py",
     "replcache/raft/apply.py",
     "replcache/raft/node.py",
+    "replcache/raft/log_sync.py",
     "replcache/server/interceptors.py",
     "replcache/server/gateway_calls.py",
     "replcache/client/bridge.py",

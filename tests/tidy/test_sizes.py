@@ -8,7 +8,7 @@ FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 # file -> lines; file:function -> lines. Lower a number when it shrinks, never raise one.
-LONGER_FILES: dict[str, int] = {"replcache/raft/engine.py": 512}
+LONGER_FILES: dict[str, int] = {"replcache/raft/engine.py": 511}
 LONGER_FUNCTIONS: dict[str, int] = {}
 
 
