@@ -159,7 +159,7 @@ class Admin:
                 try:
                     self._change(action, subject)
                 except Refused:
-                    # Nobody asked for it, so nobody is told: too many voters are away. The next tick tries again.
+                    # Too many voters are away. Nobody asked for it, so nobody is told; the next tick looks again.
                     continue
                 return
 
