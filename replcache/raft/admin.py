@@ -159,7 +159,7 @@ class Admin:
                 try:
                     self._change(action, subject)
                 except Refused:
-                    # Too many voters are away. Nobody asked for it, so nobody is told; the next tick looks again.
+                    # Too many voters are away. Nobody asked for it, so nobody is told; a later tick does it.
                     continue
                 return
 
