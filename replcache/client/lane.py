@@ -172,8 +172,8 @@ class Lane:
         answered: any answer sends it. Otherwise callers would scatter over ever smaller messages."""
         if self.in_flight < _ENOUGH_UNDER_WAY or batch.attempts:
             return False
-        under_way = sum(len(other) for other in self._pipeline.sent.values() if other.lane is self)
-        return len(batch) * _ENOUGH_UNDER_WAY < under_way
+        callers = sum(len(other.waiters) for other in self._pipeline.sent.values() if other.lane is self)
+        return len(batch.waiters) * _ENOUGH_UNDER_WAY < callers
 
     def enqueue_first(self, batch: Batch) -> None:
         """Adds a batch before all others."""
