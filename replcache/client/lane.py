@@ -49,6 +49,8 @@ class Lane:
         self._flush_scheduled = False
         self._failures = 0
         self._paused: asyncio.TimerHandle | None = None
+        # So many callers in its first batch, and it waits no longer; 0: it does not wait.
+        self._callers_wanted = 0
 
     # --- callers ---
 
@@ -67,6 +69,8 @@ class Lane:
         batch.values.append(value)
         batch.waiters.append(waiter)
         batch.size_bytes += size
+        if len(batch.waiters) == self._callers_wanted:
+            self.schedule_flush()
 
     def join_get(
         self,
@@ -88,6 +92,8 @@ class Lane:
         batch.keys.append(key)
         batch.waiters.append(waiter)
         batch.size_bytes += size
+        if len(batch.waiters) == self._callers_wanted:
+            self.schedule_flush()
 
     def join_operation(
         self, operation: cache_pb2.Operation, convert: Converter, timeout_s: float, waiter: Waiter
@@ -104,6 +110,8 @@ class Lane:
         batch.converters.append(convert)
         batch.waiters.append(waiter)
         batch.size_bytes += size
+        if len(batch.waiters) == self._callers_wanted:
+            self.schedule_flush()
 
     def _open_new(self, batch: Batch, bucket: object) -> None:
         batch.bucket = bucket
@@ -169,11 +177,16 @@ class Lane:
 
     def _is_worth_waiting(self, batch: Batch) -> bool:
         """A third message that is much smaller than those under way goes with the callers who are about to be
-        answered: any answer sends it. Otherwise callers would scatter over ever smaller messages."""
+        answered: any answer sends it, or more callers. Otherwise they would scatter over ever smaller ones."""
+        self._callers_wanted = 0
         if self.in_flight < _ENOUGH_UNDER_WAY or batch.attempts:
             return False
         callers = sum(len(other.waiters) for other in self._pipeline.sent.values() if other.lane is self)
-        return len(batch.waiters) * _ENOUGH_UNDER_WAY < callers
+        wanted = -(-callers // _ENOUGH_UNDER_WAY)
+        if len(batch.waiters) >= wanted:
+            return False
+        self._callers_wanted = wanted
+        return True
 
     def enqueue_first(self, batch: Batch) -> None:
         """Adds a batch before all others."""

@@ -88,6 +88,20 @@ async def test_a_small_third_message_waits_for_the_callers_of_an_earlier_one(cor
     check_account(core)
 
 
+async def test_it_waits_only_until_it_is_half_as_large_as_what_is_under_way(core: FakeCore) -> None:
+    for _ in range(2):
+        for _ in range(20):
+            core.write()
+        await turns()
+    for _ in range(19):
+        core.write()
+        await turns()
+    assert sizes(core) == [20, 20]
+    core.write()
+    await turns()
+    assert sizes(core) == [20, 20, 20]
+
+
 async def test_single_callers_and_messages_of_one_caller_make_nobody_wait(core: FakeCore) -> None:
     for _ in range(2):
         many = SetManyBatch("", 0, 10.0, core.time)
