@@ -177,7 +177,8 @@ class Lane:
 
     def _is_worth_waiting(self, batch: Batch) -> bool:
         """A third message that is much smaller than those under way goes with the callers who are about to be
-        answered: any answer sends it, or more callers. Otherwise they would scatter over ever smaller ones."""
+        answered: any answer sends it, or more callers. Otherwise they would scatter over ever more messages.
+        """
         self._callers_wanted = 0
         if self.in_flight < _ENOUGH_UNDER_WAY or batch.attempts:
             return False
