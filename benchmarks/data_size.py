@@ -1,8 +1,8 @@
 """What many keys cost: rates with 1k and 1M keys, memory, snapshots, recovery after kill -9, catching up.
 
-    python -m benchmarks.data_size [--keys 1000000] [--rounds 5] [--json FILE]
+    python -m benchmarks.data_size [--keys 1000000] [--value-bytes 100] [--rounds 5] [--json FILE]
 
-Keys of 16 bytes, values of 100 bytes. The rates with few and with many keys are measured in turns, on two
+Keys of 16 bytes. The rates with few and with many keys are measured in turns, on two
 clusters of which one idles; figures are medians. Redis beside it for memory only (one node, no persistence).
 """
 
@@ -32,7 +32,8 @@ from replcache import AsyncClient
 from replcache.client import Client
 from replcache.localcluster import LocalCluster, free_ports
 
-VALUE = b"x" * 100
+# Bytes of values, and of keys, in one message of a filling.
+BATCH_BYTES = 2 * 1024 * 1024
 BATCH = 2000
 CALLERS = 256
 SECONDS = 4.0
@@ -53,27 +54,34 @@ def rss_bytes(pid: int) -> int:
     return int(match[1]) * 1024
 
 
-def fill(client: Client, first: int, last: int, console: Console) -> float:
-    """Seconds to set keys first..last-1 in batches."""
+def fill(client: Client, keys: int, value: bytes, console: Console) -> float:
+    """Seconds to set keys 0..keys-1 in batches."""
     started = time.perf_counter()
-    for start in track(range(first, last, BATCH), description=f"filling {last:,} keys", console=console):
-        client.set_many({key(number): VALUE for number in range(start, min(start + BATCH, last))})
+    batch = batch_keys(value)
+    for start in track(range(0, keys, batch), description=f"filling {keys:,} keys", console=console):
+        client.set_many({key(number): value for number in range(start, min(start + batch, keys))})
     return time.perf_counter() - started
 
 
-async def rate(url: str, keys: int, work: str, seconds: float) -> tuple[float, list[tuple[float, float]]]:
+def batch_keys(value: bytes) -> int:
+    return max(1, min(BATCH, BATCH_BYTES // (len(value) + 16)))
+
+
+async def rate(
+    url: str, keys: int, value: bytes, work: str, seconds: float
+) -> tuple[float, list[tuple[float, float]]]:
     """(operations a second, [(wall time at start, latency)]) over random keys."""
     done: list[tuple[float, float]] = []
     rng = random.Random(1)
     async with AsyncClient(url, timeout="20s") as client:
-        await client.set("warm", VALUE)
+        await client.set("warm", value)
         end = time.perf_counter() + seconds
 
         async def caller() -> None:
             while time.perf_counter() < end:
                 name = key(rng.randrange(keys))
                 at, started = time.time(), time.perf_counter()
-                await (client.set(name, VALUE) if work == "set" else client.get(name))
+                await (client.set(name, value) if work == "set" else client.get(name))
                 done.append((at, time.perf_counter() - started))
 
         await asyncio.gather(*(caller() for _ in range(CALLERS)))
@@ -106,7 +114,7 @@ def until(ready: Callable[[], Any], timeout_s: float = 120.0) -> float:
     raise TimeoutError("not ready in time")
 
 
-def redis_bytes(keys: int, console: Console) -> int:
+def redis_bytes(keys: int, value: bytes, console: Console) -> int:
     """Resident bytes of a redis-server with the same keys and values."""
     import redis
 
@@ -116,13 +124,13 @@ def redis_bytes(keys: int, console: Console) -> int:
         client = redis.Redis(port=port)
         until(client.ping)
         for start in track(range(0, keys, BATCH), description="filling redis", console=console):
-            client.mset({key(number): VALUE for number in range(start, min(start + BATCH, keys))})
+            client.mset({key(number): value for number in range(start, min(start + BATCH, keys))})
         return int(client.info("memory")["used_memory_rss"])
 
 
 @contextlib.contextmanager
-def running(directory: Path, environment: dict[str, str]) -> Iterator[LocalCluster]:
-    cluster = LocalCluster(directory, 3, free_ports(3, random.Random()))
+def running(directory: Path, environment: dict[str, str], nodes: int = 3) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(directory, nodes, free_ports(nodes, random.Random()))
     cluster.prepare()
     cluster.start(environment=environment)
     try:
@@ -131,39 +139,39 @@ def running(directory: Path, environment: dict[str, str]) -> Iterator[LocalClust
         cluster.stop()
 
 
-def measure(keys: int, rounds: int, console: Console) -> dict[str, float]:
+def measure(keys: int, value: bytes, rounds: int, console: Console) -> dict[str, float]:
     figures: dict[str, float] = {}
     often = {"REPLCACHE_SNAPSHOT_AFTER_BYTES": str(48 * 1024 * 1024)}
     with temporary_directory() as directory:
         with running(directory / "few", {}) as few, running(directory / "many", {}) as many:
             with Client(few.url, timeout="30s") as client:
-                fill(client, 0, FEW, console)
+                fill(client, FEW, value, console)
             with Client(many.url, timeout="30s") as client:
-                client.set(key(0), VALUE)
+                client.set(key(0), value)
                 empty = statistics.median(rss_bytes(pid) for pid in many.running().values())
-                figures["fill keys/s"] = keys / fill(client, 0, keys, console)
+                figures["fill keys/s"] = keys / fill(client, keys, value, console)
                 full = statistics.median(rss_bytes(pid) for pid in many.running().values())
                 figures["bytes/key replcache"] = (full - empty) / keys
             console.print("rates with few and with many keys, in turns")
-            figures |= rates_in_turns({FEW: few, keys: many}, rounds)
+            figures |= rates_in_turns({FEW: few, keys: many}, value, rounds)
         with running(directory / "snapshots", often) as cluster, Client(cluster.url, timeout="30s") as client:
-            fill(client, 0, keys, console)
-            figures |= rates_with_snapshots(cluster, keys, console)
+            fill(client, keys, value, console)
+            figures |= rates_with_snapshots(cluster, keys, value, console)
             figures |= recovery(cluster, client, keys, often)
             figures |= catch_up(cluster, client, often)
     if shutil.which("redis-server"):
-        figures["bytes/key redis"] = redis_bytes(keys, console) / keys
+        figures["bytes/key redis"] = redis_bytes(keys, value, console) / keys
     return figures
 
 
-def rates_in_turns(clusters: dict[int, LocalCluster], rounds: int) -> dict[str, float]:
+def rates_in_turns(clusters: dict[int, LocalCluster], value: bytes, rounds: int) -> dict[str, float]:
     """The first has few keys, the second many."""
     found: dict[tuple[str, int], list[float]] = {}
     for number in range(rounds):
         # Each round in another order, so that nobody always has the moment after the other.
         for keys, cluster in sorted(clusters.items(), reverse=number % 2 == 1):
             for work in ("set", "get"):
-                measured, _ = uvloop.run(rate(cluster.url, keys, work, SECONDS))
+                measured, _ = uvloop.run(rate(cluster.url, keys, value, work, SECONDS))
                 found.setdefault((work, keys), []).append(measured)
     few, many = clusters
     figures = {}
@@ -177,13 +185,15 @@ def rates_in_turns(clusters: dict[int, LocalCluster], rounds: int) -> dict[str, 
     return figures
 
 
-def rates_with_snapshots(cluster: LocalCluster, keys: int, console: Console) -> dict[str, float]:
+def rates_with_snapshots(
+    cluster: LocalCluster, keys: int, value: bytes, console: Console
+) -> dict[str, float]:
     """Sets until at least SNAPSHOTS were taken meanwhile: latencies with and without one under way."""
     console.print("sets until snapshots are taken")
     before = len(snapshot_windows(cluster))
     done: list[tuple[float, float]] = []
     for _ in range(SNAPSHOT_TRIES):
-        done += uvloop.run(rate(cluster.url, keys, "set", 2 * SECONDS))[1]
+        done += uvloop.run(rate(cluster.url, keys, value, "set", 2 * SECONDS))[1]
         if len(snapshot_windows(cluster)) - before >= SNAPSHOTS:
             break
     windows = snapshot_windows(cluster)[before:]
@@ -231,17 +241,21 @@ def catch_up(cluster: LocalCluster, client: Client, environment: dict[str, str])
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--value-bytes", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     console = Console()
-    figures = measure(args.keys, args.rounds, console)
-    table = Table("figure", "value", title=f"{args.keys:,} keys")
+    figures = measure(args.keys, b"x" * args.value_bytes, args.rounds, console)
+    table = Table("figure", "value", title=f"{args.keys:,} keys, values of {args.value_bytes:,} bytes")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.2f}" if value < 1000 else f"{value:,.0f}")
     console.print(table)
     if args.json:
-        args.json.write_text(json.dumps({"keys": args.keys, "figures": figures}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"keys": args.keys, "value_bytes": args.value_bytes, "figures": figures}, indent=1)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":
