@@ -33,6 +33,11 @@ def test_next(replcache_cluster):
     assert [cache.set(f"k{n}", n).version for n in range(5)] == [1] * 5
     replcache_cluster.clear()
     assert list(cache.scan()) == []
+    cache.set("large", b"x" * 5_000_000)
+    cache.set("\U0010ffff" * 8, 1)
+    replcache_cluster.clear()
+    status = cache.status()
+    assert (status.keys, status.value_bytes) == (0, 0), "parts of large values are keys as well"
     with pytest.raises(Exception, match="there is no node"):
         replcache_cluster.pause("n9")
 
