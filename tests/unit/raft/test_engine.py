@@ -3,7 +3,7 @@
 import pytest
 
 from replcache.errors import NodeHalted
-from replcache.raft.messages import Append, Heartbeat, RequestVote, WireEntry
+from replcache.raft.messages import Append, Heartbeat, PreVoteReply, RequestVote, WireEntry
 from replcache.statemachine.results import SetResult
 from tests.helpers.engine_net import EngineNet
 
@@ -203,3 +203,16 @@ def test_a_leader_whose_disk_is_full_hands_leadership_over(net):
     net.advance(1.0)
     assert net.leader.name != "a"
     assert isinstance(outcome[0][0], SetResult)
+
+
+def test_a_disk_that_fills_up_while_pre_votes_are_counted_ends_the_campaign_not_the_node(net):
+    net.elect("a")
+    net.advance(0.2)
+    net.isolate("a")
+    candidate = net.nodes["b"].engine
+    net.clock.at += 2.0
+    candidate.tick()
+    net.nodes["b"].wal.disk_full = True
+    candidate.receive("c", PreVoteReply(candidate.term, candidate.election._round, True))
+    assert not candidate.is_candidate
+    assert not candidate.halted
