@@ -4,9 +4,18 @@ import asyncio
 
 import pytest
 
-from replcache.errors import CorruptLog, CorruptSnapshot, NoLeader, NotApplied, OutcomeUnknown, StorageError
+from replcache.errors import (
+    CorruptLog,
+    CorruptSnapshot,
+    InvalidRequest,
+    NoLeader,
+    NotApplied,
+    OutcomeUnknown,
+    StorageError,
+)
 from replcache.raft.port import Member, Role
 from replcache.statemachine.results import IncrementResult
+from tests.helpers.peers import RawPeer, hello_of
 from tests.helpers.raft_cluster import RaftCluster, free_port
 from tests.helpers.wait import async_wait_until
 
@@ -157,6 +166,35 @@ async def test_a_member_is_added_by_name_promoted_and_removed(cluster):
     members = await follower.change_members("remove", Member("n4", "", ""), cluster.clock.now() + 5)
     assert "n4" not in [m.name for m in members]
     await cluster.set(leader, b"k", b"w")
+
+
+async def test_a_members_useless_address_stops_no_node(cluster):
+    """It is in the log for ever: a node that stopped over it could not be started again either."""
+    await cluster.start()
+    leader = await cluster.wait_leader()
+    # What the servers' own check of addresses lets pass, and this layer can't dial.
+    for address in ("[]:7401", "n4:\u0667\u0664"):
+        with pytest.raises(InvalidRequest):
+            await leader.change_members("add", Member("n4", address, "n4:1"), cluster.clock.now() + 5)
+    # Well formed, and no name that could be looked up.
+    await leader.change_members("add", Member("n4", "n4..example:7401", "n4:1"), cluster.clock.now() + 5)
+    await async_wait_until(
+        lambda: all(n.transport.counters["dials_failed"] for n in cluster.nodes.values()),
+        5,
+        "all have dialled",
+    )
+    await cluster.set(leader, b"k", b"v")
+    assert not cluster.halts
+
+
+async def test_a_useless_address_in_a_greeting_stops_no_node(cluster):
+    await cluster.start()
+    leader = await cluster.wait_leader()
+    hello = hello_of("n9", leader.config.name, cluster_id=b"test", peer_address="nowhere")
+    stranger = await RawPeer.connect_as(leader.transport.bound_address, hello)
+    await cluster.set(leader, b"k", b"v")
+    assert not cluster.halts
+    stranger.writer.close()
 
 
 async def test_a_cut_off_leader_serves_no_linearizable_read_and_the_rest_goes_on(cluster):
