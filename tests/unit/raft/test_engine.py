@@ -216,3 +216,15 @@ def test_a_disk_that_fills_up_while_pre_votes_are_counted_ends_the_campaign_not_
     candidate.receive("c", PreVoteReply(candidate.term, candidate.election._round, True))
     assert not candidate.is_candidate
     assert not candidate.halted
+
+
+def test_reads_do_not_pile_up_while_nobody_leads(net):
+    """Their callers give up at a deadline that the engine does not know; whoever still waits asks again."""
+    net.isolate("c")
+    engine = net.nodes["c"].engine
+    outcomes: list[int | None] = []
+    for _ in range(200):
+        engine.read_index(outcomes.append)
+        net.advance(0.1)
+    assert len(outcomes) > 150
+    assert not any(outcomes)
