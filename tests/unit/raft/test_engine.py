@@ -228,3 +228,17 @@ def test_reads_do_not_pile_up_while_nobody_leads(net):
         net.advance(0.1)
     assert len(outcomes) > 150
     assert not any(outcomes)
+
+
+def test_answers_do_not_pile_up_while_the_disk_has_no_room(net):
+    net.elect("a")
+    net.advance(0.2)
+    follower = net.nodes["c"]
+    follower.is_disk_held = True
+    term = follower.engine.term + 1
+    for number in range(20_000):
+        follower.engine.receive("b", Heartbeat(term, number, 0))
+    assert len(follower.engine._gated) <= 1000
+    follower.is_disk_held = False
+    net.advance(1.0)
+    assert not follower.engine._gated
