@@ -58,11 +58,15 @@ class RemoteReads:
             # Most callers have given up by now, and nothing here tells which: the others come again. Without
             # it a node that is cut off would keep every read that it was ever asked for.
             self._stuck_since = now
-            waiting, self._waiting = self._waiting, []
-            for done in waiting:
-                done(None)
+            self.fail_all()
         else:
             self.flush()
+
+    def fail_all(self) -> None:
+        """Nothing that waits is confirmed by what was asked so far."""
+        pending, self._asked, self._waiting = self._asked + self._waiting, [], []
+        for done in pending:
+            done(None)
 
     def _give_up(self) -> None:
         self._waiting = self._asked + self._waiting

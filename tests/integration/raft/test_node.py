@@ -8,6 +8,7 @@ from replcache.errors import (
     CorruptLog,
     CorruptSnapshot,
     InvalidRequest,
+    NodeHalted,
     NoLeader,
     NotApplied,
     OutcomeUnknown,
@@ -17,7 +18,7 @@ from replcache.raft.port import Member, Role
 from replcache.statemachine.results import IncrementResult
 from tests.helpers.peers import RawPeer, hello_of
 from tests.helpers.raft_cluster import RaftCluster, free_port
-from tests.helpers.wait import async_wait_until
+from tests.helpers.wait import async_wait_until, scaled
 
 
 @pytest.fixture
@@ -166,6 +167,20 @@ async def test_a_member_is_added_by_name_promoted_and_removed(cluster):
     members = await follower.change_members("remove", Member("n4", "", ""), cluster.clock.now() + 5)
     assert "n4" not in [m.name for m in members]
     await cluster.set(leader, b"k", b"w")
+
+
+async def test_reads_that_wait_for_a_leader_end_with_their_node(cluster):
+    """At once, not at their deadline: whoever stops the node waits for them."""
+    await cluster.start("n1", "n2")
+    stopping, halting = cluster.nodes["n1"], cluster.nodes["n2"]
+    deadline = cluster.clock.now() + 60
+    reads = [asyncio.create_task(node.read_index(deadline)) for node in (stopping, halting)]
+    await asyncio.sleep(0)
+    halting.fail(StorageError("injected"))
+    await cluster.stop("n1")
+    async with asyncio.timeout(scaled(5)):
+        ended = await asyncio.gather(*reads, return_exceptions=True)
+    assert [type(error) for error in ended] == [NotApplied, NodeHalted]
 
 
 async def test_a_members_useless_address_stops_no_node(cluster):
