@@ -3,7 +3,8 @@
 import pytest
 
 from replcache.errors import NodeHalted
-from replcache.raft.messages import Append, Heartbeat, PreVoteReply, RequestVote, WireEntry
+from replcache.raft.messages import Append, AppendReply, Heartbeat, PreVoteReply, RequestVote, WireEntry
+from replcache.raft.port import Member
 from replcache.statemachine.results import SetResult
 from tests.helpers.engine_net import EngineNet
 
@@ -242,3 +243,24 @@ def test_answers_do_not_pile_up_while_the_disk_has_no_room(net):
     follower.is_disk_held = False
     net.advance(1.0)
     assert not follower.engine._gated
+
+
+def test_a_leader_stays_until_its_own_removal_is_committed(net):
+    """Not until an earlier change is applied that happened to be committed when the removal was asked for."""
+    leader = net.elect("a")
+    net.advance(0.2)
+    added: list[object] = []
+    removed: list[object] = []
+    leader.admin.request("add", Member("d", "d:1", "d:2"), added.append)
+    index = leader.wal.last_index
+    leader.wal.sync()
+    leader.on_durable()
+    leader.receive("b", AppendReply(leader.term, 1000, True, index))
+    assert leader.applied_index < leader.commit_index == index
+    leader.admin.request("remove", Member("a", "", ""), removed.append)
+    leader.process()
+    assert added == [None]
+    assert leader.is_leader
+    net.deliver_all()
+    assert removed == [None]
+    assert not leader.is_leader
