@@ -59,6 +59,10 @@ class SnapshotSender:
         self._sending: dict[str, _Sending] = {}
         self.chunks_sent = 0
 
+    @property
+    def is_sending(self) -> bool:
+        return bool(self._sending)
+
     def reset(self) -> None:
         self._sending = {}
 

@@ -84,6 +84,13 @@ async def test_a_follower_that_was_away_longer_than_the_log_comes_back_by_snapsh
         assert back.engine.snapshots_in.installed_count == 1
         await cluster.wait_equal()
         await cluster.set(back, b"after", b"y")
+        taken = leader.snapshots_taken
+        for number in range(60):
+            await cluster.set(leader, b"k", b"%d" % number)
+        await async_wait_until(lambda: leader.snapshots_taken > taken, 10, "another snapshot")
+        assert leader._snapshots._serving is None, (
+            "an open file keeps its room on the disk when it is deleted"
+        )
         await cluster.stop()
         await cluster.start()
         await cluster.wait_leader()
