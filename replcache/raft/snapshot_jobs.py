@@ -176,11 +176,12 @@ class SnapshotJobs:
             receiving.on_verified(index, term, is_good=False)
             self._node.kick()
             return
+        # Also when it is not loaded any more: the store deletes the one before it with the next.
+        self._set_newest(info)
         if receiving.on_verified(index, term, is_good=True):
             machine = await loop.run_in_executor(self._thread, self._load, info)
             members = decode_configuration(info.configuration)
             receiving.on_loaded(index, term, members, machine)
-            self._set_newest(info)
             self._last_index = max(self._last_index, index)
             log.info("snapshot_installed", index=index, term=term, bytes=info.size)
             self._node.wake_waiters()
