@@ -68,6 +68,8 @@ PEER_PONG_TIMEOUT_S = 3.0
 # An accepted connection without any frame for this long is of a peer that is gone: several pings are missing.
 PEER_IDLE_TIMEOUT_S = 10.0
 APPEND_BYTES_MAX = 1024 * 1024
+# Messages of one node that wait for its disk. A leader asks ten times a second: this many wait after 100 s.
+GATED_MESSAGES_MAX = 1000
 # A frame full of empty entries would become millions of objects; a leader's message has far fewer.
 APPEND_ENTRIES_MAX = 256 * 1024
 APPENDS_IN_FLIGHT_MAX = 64

@@ -136,7 +136,10 @@ class Admin:
         done = self._pending.pop(index, None)
         if done is not None:
             done(None)
-        if engine.is_leader and engine.name not in engine.configurations.voters:
+        configurations = engine.configurations
+        # Its removal may be in force and not committed yet, when this entry is the change before it.
+        is_removed = engine.name not in configurations.voters and index == configurations.current_index
+        if engine.is_leader and is_removed:
             engine.become_follower(engine.term, leader=None)
 
     def on_lost_leadership(self) -> None:

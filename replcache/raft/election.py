@@ -90,7 +90,9 @@ class Election:
         assert self._pre_votes is not None
         if self._has_majority(self._pre_votes):
             self._pre_votes = None
-            self.campaign(transfer=False)
+            # The disk may have filled up, or a snapshot removed this node, since it asked.
+            if self._engine.may_campaign():
+                self.campaign(transfer=False)
 
     def campaign(self, *, transfer: bool) -> None:
         """Starts an election in the next term. The requests leave when the own vote is durable."""

@@ -102,7 +102,7 @@ class Engine(LibraryFrame):
         self.term_lsn = wal.durable_lsn
         self.connected: set[str] = set()
         self.peer_incarnations: dict[str, int] = {}
-        self._gated: deque[tuple[int, str, Message]] = deque()
+        self._gated: deque[tuple[int, str, Message]] = deque(maxlen=config.gated_max)
         self._clock_base = (machine.clock_ms, clock.now())
         self.configurations = Configurations(applied_index, base_configuration)
         self.election: Election = Election(self)
@@ -239,7 +239,7 @@ class Engine(LibraryFrame):
         """The WAL's durable_lsn has moved."""
         if self.halted:
             return
-        gated, self._gated = self._gated, deque()
+        gated, self._gated = self._gated, deque(maxlen=self.config.gated_max)
         durable = self.wal.durable_lsn
         for lsn, peer, message in gated:
             if lsn <= durable:

@@ -23,6 +23,9 @@ class EngineConfig:
     log_kept_entries: int = c.LOG_KEPT_ENTRIES
     log_kept_bytes: int = c.LOG_KEPT_BYTES
     proposals_bytes_max: int = c.PROPOSALS_IN_FLIGHT_BYTES_MAX
+    # Messages that wait until the disk has what they promise; the oldest go first, as if the network had lost
+    # them. Some dozens under load, but a full disk may keep a new term's answers waiting for days.
+    gated_max: int = c.GATED_MESSAGES_MAX
     # How long applying may hold the loop before others get a turn.
     apply_slice_s: float = 0.005
 

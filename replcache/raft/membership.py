@@ -8,9 +8,10 @@ Cures hazard H15. No time and no I/O here.
 
 from dataclasses import replace
 
-from replcache.errors import InvalidRequest, Refused
+from replcache.errors import ConfigError, InvalidRequest, Refused
 from replcache.pb.internal import log_pb2
 from replcache.raft.messages import ENTRY_MEMBERSHIP
+from replcache.raft.peer_listener import parse_address
 from replcache.raft.port import Member
 from replcache.raft.wal import Wal
 from replcache.statemachine.invariants import UnknownFormat
@@ -125,7 +126,7 @@ def changed(current: Configuration, action: str, subject: Member) -> Configurati
         action: "add" (a learner), "promote", "remove", "rejoin" (the member came back with an empty disk: a
             learner under its new incarnation), "identify" (first incarnation of an added member).
     Raises:
-        InvalidRequest: unknown action, unknown or already present name. Refused: would leave no voter.
+        InvalidRequest: unknown action, unknown or present name, bad address. Refused: would leave no voter.
     """
     known = next((m for m in current if m.name == subject.name), None)
     if action == "add":
@@ -133,6 +134,11 @@ def changed(current: Configuration, action: str, subject: Member) -> Configurati
             raise InvalidRequest(f"{subject.name} is a member already", field="name")
         if not subject.name or not subject.peer_address:
             raise InvalidRequest("a new member needs a name and a peer address", field="peer_address")
+        try:
+            parse_address(subject.peer_address)
+        except ConfigError as error:
+            # Before it is in the log, where every node would fail over it, and again at each start.
+            raise InvalidRequest(str(error), field="peer_address") from error
         return (*current, replace(subject, voter=False))
     if known is None:
         raise InvalidRequest(f"{subject.name!r} is not a member", field="name")

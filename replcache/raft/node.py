@@ -209,6 +209,7 @@ class RaftNode:
     def _end_calls(self, error: ReplcacheError) -> None:
         self.engine.proposals.fail_all(error)
         self.engine.reads.fail_all()
+        self.engine.remote_reads.fail_all()
         self._applied_waiters.fail_all(error)
         self._revision_waiters.fail_all(error)
 
@@ -266,8 +267,7 @@ class RaftNode:
     def _start_sync(self) -> None:
         if self.storage.wal.disk_full and self.clock.now() < self._full_until:
             return  # the next tick after that tries again
-        job = self.storage.wal.take_sync_job()
-        if job is not None:
+        if (job := self.storage.wal.take_sync_job()) is not None:
             self.log_sync.put(job)
 
     def _on_synced(self, job: SyncJob, error: BaseException | None) -> None:
@@ -303,7 +303,7 @@ class RaftNode:
             if now - self._fresh_at >= self.config.staleness_probe_s:
                 try:
                     await self.read_index(now + 10 * self.config.staleness_probe_s)
-                except NotApplied:
+                except (NotApplied, NodeHalted):
                     continue  # no leader: the staleness that is reported goes on growing
 
     # --- for the snapshot jobs ---

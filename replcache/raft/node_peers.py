@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from replcache.errors import ConfigError
 from replcache.raft import bootstrap
 from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
 from replcache.raft.messages import Hello, Hint, Message
+from replcache.raft.peer_listener import parse_address
 from replcache.raft.peers import PeerCallbacks, PeerTransport
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class NodePeers:
 
     def _on_accepted(self, peer: str, hello: Hello, _epoch: int) -> None:
         self._heard[peer] = hello
-        if peer not in self._addresses() and hello.peer_address:
+        if peer not in self._addresses() and _can_dial(hello.peer_address):
             self._learned[peer] = hello.peer_address
             self.transport.set_peers(self._addresses())
         self._node.guard(lambda: self._node.engine.on_hello(peer, hello.incarnation))
@@ -129,3 +131,12 @@ class NodePeers:
             identity.set_bootstrap(encode_configuration(members))
             node.engine.bootstrap(members)
             log.info("first_start", node=config.name, members=[m.name for m in members])
+
+
+def _can_dial(address: str) -> bool:
+    """Whether what a stranger gave as its address is one."""
+    try:
+        parse_address(address)
+    except ConfigError:
+        return False
+    return True

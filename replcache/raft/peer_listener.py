@@ -57,12 +57,15 @@ async def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:
     """Addresses of `host`. Numeric ones take no thread: a slow name server elsewhere must not delay them.
 
     Raises:
-        OSError: the name has no address.
+        OSError: the name has no address, or is none.
     """
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as err:
+        # An empty or too long part between dots. It may be in the log of the whole cluster by now.
+        raise OSError(f"{host} is no host name: {err}") from err
 
 
 async def connect(host: str, port: int) -> socket.socket:
@@ -142,7 +145,7 @@ class PeerListener:
             except OSError:
                 sock.close()
                 raise
-        except OSError as err:
+        except (OSError, UnicodeError) as err:
             raise ConfigError(f"can't listen for peers on {self._address}: {err}") from err
         self._socket = sock
         self._loop.add_reader(sock, self._acceptable)

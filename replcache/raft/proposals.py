@@ -179,6 +179,10 @@ class Proposals:
                 waiting.done(result)
 
     def abandon(self, waiting: _Waiting) -> NotApplied | OutcomeUnknown:
+        if waiting.finished:
+            # It has its ending: deadline, cancellation and answer may all fall into one loop turn. Counted
+            # twice, it would take the group away from the others that wait for it.
+            return OutcomeUnknown("the command has ended already")
         waiting.finished = True
         group = waiting.group
         if group is None:

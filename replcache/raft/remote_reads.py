@@ -24,10 +24,14 @@ class RemoteReads:
         self._asked: list[ReadDone] = []
         self._id = 0
         self._asked_at = 0.0
+        # Since when nothing has come of asking.
+        self._stuck_since = 0.0
         # The leader is changing: asking again at once would only make a storm of refusals.
         self._is_refused = False
 
     def add(self, done: ReadDone) -> None:
+        if not self._waiting and not self._asked:
+            self._stuck_since = self._engine.clock.now()
         self._waiting.append(done)
 
     def flush(self) -> None:
@@ -50,8 +54,19 @@ class RemoteReads:
             waiting, self._waiting = self._waiting, []
             for done in waiting:
                 engine.reads.add(done)
+        elif self._waiting and now - self._stuck_since > engine.config.election_max_s:
+            # Most callers have given up by now, and nothing here tells which: the others come again. Without
+            # it a node that is cut off would keep every read that it was ever asked for.
+            self._stuck_since = now
+            self.fail_all()
         else:
             self.flush()
+
+    def fail_all(self) -> None:
+        """Nothing that waits is confirmed by what was asked so far."""
+        pending, self._asked, self._waiting = self._asked + self._waiting, [], []
+        for done in pending:
+            done(None)
 
     def _give_up(self) -> None:
         self._waiting = self._asked + self._waiting
@@ -64,6 +79,7 @@ class RemoteReads:
             self._is_refused = True
             self._give_up()
             return
+        self._stuck_since = self._engine.clock.now()
         asked, self._asked = self._asked, []
         for done in asked:
             done(message.index)

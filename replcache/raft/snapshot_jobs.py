@@ -86,6 +86,12 @@ class SnapshotJobs:
             log.warning("snapshot_chunk_refused", index=index, offset=offset, error=str(error))
             return 0
 
+    def _set_newest(self, info: StoredSnapshot) -> None:
+        self._newest = info
+        if not self._node.engine.snapshots_out.is_sending:
+            # Nobody reads it any more, and while it is open it keeps its room when the store deletes it.
+            self._close_serving()
+
     def _close_serving(self) -> None:
         if self._serving is not None:
             self._serving.close()
@@ -134,7 +140,7 @@ class SnapshotJobs:
             self._last_index = max(self._last_index, index)
         if written is None:
             return  # a newer one was installed meanwhile
-        self._newest = written
+        self._set_newest(written)
         self.taken += 1
         took = self._node.clock.now() - started
         log.info("snapshot_taken", index=index, term=term, bytes=written.size, seconds=round(took, 3))
@@ -170,11 +176,12 @@ class SnapshotJobs:
             receiving.on_verified(index, term, is_good=False)
             self._node.kick()
             return
+        # Also when it is not loaded any more: the store deletes the one before it with the next.
+        self._set_newest(info)
         if receiving.on_verified(index, term, is_good=True):
             machine = await loop.run_in_executor(self._thread, self._load, info)
             members = decode_configuration(info.configuration)
             receiving.on_loaded(index, term, members, machine)
-            self._newest = info
             self._last_index = max(self._last_index, index)
             log.info("snapshot_installed", index=index, term=term, bytes=info.size)
             self._node.wake_waiters()

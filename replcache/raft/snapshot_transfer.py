@@ -59,6 +59,10 @@ class SnapshotSender:
         self._sending: dict[str, _Sending] = {}
         self.chunks_sent = 0
 
+    @property
+    def is_sending(self) -> bool:
+        return bool(self._sending)
+
     def reset(self) -> None:
         self._sending = {}
 
@@ -126,9 +130,12 @@ class SnapshotSender:
             sending.offset = 0
             return
         if message.sequence == sending.sequence:
+            is_taken = message.offset > sending.offset
             sending.offset = message.offset
-            sending.is_waiting = False
+            if not is_taken:
+                return  # no room for it, or started anew: sent again in a while, not in a circle without end
             if sending.offset < sending.info.size:
+                sending.is_waiting = False
                 self.send_to(peer)
             else:
                 # All bytes are there; the receiver verifies and loads. Ask again when it stays silent.

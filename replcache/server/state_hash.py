@@ -80,7 +80,7 @@ class StateHasher:
         try:
             index = int(json.loads(payload)["index"])
             at, digest = await self.at(index, self._clock.now() + CHECK_TIMEOUT_S)
-        except (ValueError, TypeError, KeyError, ReplcacheError) as error:
+        except (ValueError, OverflowError, RecursionError, TypeError, KeyError, ReplcacheError) as error:
             _log.info("state_not_hashed", error=str(error))
             return b""
         return json.dumps({"index": at, "digest": digest.hex()}).encode()

@@ -4,11 +4,21 @@ import asyncio
 
 import pytest
 
-from replcache.errors import CorruptLog, CorruptSnapshot, NoLeader, NotApplied, OutcomeUnknown, StorageError
+from replcache.errors import (
+    CorruptLog,
+    CorruptSnapshot,
+    InvalidRequest,
+    NodeHalted,
+    NoLeader,
+    NotApplied,
+    OutcomeUnknown,
+    StorageError,
+)
 from replcache.raft.port import Member, Role
 from replcache.statemachine.results import IncrementResult
+from tests.helpers.peers import RawPeer, hello_of
 from tests.helpers.raft_cluster import RaftCluster, free_port
-from tests.helpers.wait import async_wait_until
+from tests.helpers.wait import async_wait_until, scaled
 
 
 @pytest.fixture
@@ -74,6 +84,13 @@ async def test_a_follower_that_was_away_longer_than_the_log_comes_back_by_snapsh
         assert back.engine.snapshots_in.installed_count == 1
         await cluster.wait_equal()
         await cluster.set(back, b"after", b"y")
+        taken = leader.snapshots_taken
+        for number in range(60):
+            await cluster.set(leader, b"k", b"%d" % number)
+        await async_wait_until(lambda: leader.snapshots_taken > taken, 10, "another snapshot")
+        assert leader._snapshots._serving is None, (
+            "an open file keeps its room on the disk when it is deleted"
+        )
         await cluster.stop()
         await cluster.start()
         await cluster.wait_leader()
@@ -157,6 +174,49 @@ async def test_a_member_is_added_by_name_promoted_and_removed(cluster):
     members = await follower.change_members("remove", Member("n4", "", ""), cluster.clock.now() + 5)
     assert "n4" not in [m.name for m in members]
     await cluster.set(leader, b"k", b"w")
+
+
+async def test_reads_that_wait_for_a_leader_end_with_their_node(cluster):
+    """At once, not at their deadline: whoever stops the node waits for them."""
+    await cluster.start("n1", "n2")
+    stopping, halting = cluster.nodes["n1"], cluster.nodes["n2"]
+    deadline = cluster.clock.now() + 60
+    reads = [asyncio.create_task(node.read_index(deadline)) for node in (stopping, halting)]
+    await asyncio.sleep(0)
+    halting.fail(StorageError("injected"))
+    await cluster.stop("n1")
+    async with asyncio.timeout(scaled(5)):
+        ended = await asyncio.gather(*reads, return_exceptions=True)
+    assert [type(error) for error in ended] == [NotApplied, NodeHalted]
+
+
+async def test_a_members_useless_address_stops_no_node(cluster):
+    """It is in the log for ever: a node that stopped over it could not be started again either."""
+    await cluster.start()
+    leader = await cluster.wait_leader()
+    # What the servers' own check of addresses lets pass, and this layer can't dial.
+    for address in ("[]:7401", "n4:\u0667\u0664"):
+        with pytest.raises(InvalidRequest):
+            await leader.change_members("add", Member("n4", address, "n4:1"), cluster.clock.now() + 5)
+    # Well formed, and no name that could be looked up.
+    await leader.change_members("add", Member("n4", "n4..example:7401", "n4:1"), cluster.clock.now() + 5)
+    await async_wait_until(
+        lambda: all(n.transport.counters["dials_failed"] for n in cluster.nodes.values()),
+        5,
+        "all have dialled",
+    )
+    await cluster.set(leader, b"k", b"v")
+    assert not cluster.halts
+
+
+async def test_a_useless_address_in_a_greeting_stops_no_node(cluster):
+    await cluster.start()
+    leader = await cluster.wait_leader()
+    hello = hello_of("n9", leader.config.name, cluster_id=b"test", peer_address="nowhere")
+    stranger = await RawPeer.connect_as(leader.transport.bound_address, hello)
+    await cluster.set(leader, b"k", b"v")
+    assert not cluster.halts
+    stranger.writer.close()
 
 
 async def test_a_cut_off_leader_serves_no_linearizable_read_and_the_rest_goes_on(cluster):

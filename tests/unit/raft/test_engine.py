@@ -3,7 +3,8 @@
 import pytest
 
 from replcache.errors import NodeHalted
-from replcache.raft.messages import Append, Heartbeat, RequestVote, WireEntry
+from replcache.raft.messages import Append, AppendReply, Heartbeat, PreVoteReply, RequestVote, WireEntry
+from replcache.raft.port import Member
 from replcache.statemachine.results import SetResult
 from tests.helpers.engine_net import EngineNet
 
@@ -203,3 +204,63 @@ def test_a_leader_whose_disk_is_full_hands_leadership_over(net):
     net.advance(1.0)
     assert net.leader.name != "a"
     assert isinstance(outcome[0][0], SetResult)
+
+
+def test_a_disk_that_fills_up_while_pre_votes_are_counted_ends_the_campaign_not_the_node(net):
+    net.elect("a")
+    net.advance(0.2)
+    net.isolate("a")
+    candidate = net.nodes["b"].engine
+    net.clock.at += 2.0
+    candidate.tick()
+    net.nodes["b"].wal.disk_full = True
+    candidate.receive("c", PreVoteReply(candidate.term, candidate.election._round, True))
+    assert not candidate.is_candidate
+    assert not candidate.halted
+
+
+def test_reads_do_not_pile_up_while_nobody_leads(net):
+    """Their callers give up at a deadline that the engine does not know; whoever still waits asks again."""
+    net.isolate("c")
+    engine = net.nodes["c"].engine
+    outcomes: list[int | None] = []
+    for _ in range(200):
+        engine.read_index(outcomes.append)
+        net.advance(0.1)
+    assert len(outcomes) > 150
+    assert not any(outcomes)
+
+
+def test_answers_do_not_pile_up_while_the_disk_has_no_room(net):
+    net.elect("a")
+    net.advance(0.2)
+    follower = net.nodes["c"]
+    follower.is_disk_held = True
+    term = follower.engine.term + 1
+    for number in range(20_000):
+        follower.engine.receive("b", Heartbeat(term, number, 0))
+    assert len(follower.engine._gated) <= 1000
+    follower.is_disk_held = False
+    net.advance(1.0)
+    assert not follower.engine._gated
+
+
+def test_a_leader_stays_until_its_own_removal_is_committed(net):
+    """Not until an earlier change is applied that happened to be committed when the removal was asked for."""
+    leader = net.elect("a")
+    net.advance(0.2)
+    added: list[object] = []
+    removed: list[object] = []
+    leader.admin.request("add", Member("d", "d:1", "d:2"), added.append)
+    index = leader.wal.last_index
+    leader.wal.sync()
+    leader.on_durable()
+    leader.receive("b", AppendReply(leader.term, 1000, True, index))
+    assert leader.applied_index < leader.commit_index == index
+    leader.admin.request("remove", Member("a", "", ""), removed.append)
+    leader.process()
+    assert added == [None]
+    assert leader.is_leader
+    net.deliver_all()
+    assert removed == [None]
+    assert not leader.is_leader

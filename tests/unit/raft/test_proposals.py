@@ -48,6 +48,23 @@ def test_command_with_a_copy_under_way_is_not_certain() -> None:
     assert isinstance(proposal.abandon(), OutcomeUnknown)
 
 
+def test_giving_up_twice_counts_once() -> None:
+    """A deadline and a cancellation may fall into one loop turn; the other caller's answer still comes."""
+    table = proposals()
+    outcomes: list[object] = []
+    impatient = table.submit(command(1), 64, lambda outcome: None)
+    table.submit(command(2), 64, outcomes.append)
+    table.form_groups()
+    ((sequence, attempt, _),) = table.take_unsent(1, 0.0)
+    impatient.abandon()
+    impatient.abandon()
+    table.refused(sequence, attempt)
+    assert len(table.take_unsent(2, 1.0)) == 1
+    table.resolve(sequence, [(), ()])
+    assert outcomes == [()]
+    assert (table.unknown, table.applied) == (1, 1)
+
+
 def test_no_group_outgrows_its_limit_whatever_its_commands_are_made_of() -> None:
     """They are all open at once, as after an election."""
     limit, large = 10**6, b"x" * 300_000

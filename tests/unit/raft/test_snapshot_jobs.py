@@ -1,5 +1,6 @@
 """A snapshot that is taken rests after each chunk, for as long as the chunk's work makes others wait."""
 
+import pathlib
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,7 +8,9 @@ from typing import Any, cast
 import pytest
 
 from replcache.constants import SNAPSHOT_REST, SNAPSHOT_REST_S_MAX
+from replcache.raft.disk import OsDisk
 from replcache.raft.snapshot_jobs import SnapshotJobs
+from replcache.raft.snapshots import SnapshotStore
 
 
 class Jobs:
@@ -52,3 +55,32 @@ def test_nobody_rests_where_time_stands_still() -> None:
     jobs = Jobs()
     assert jobs.paced(0.0, 0.0) == [b"0", b"1"]
     assert jobs.rests == []
+
+
+async def test_a_snapshot_that_came_too_late_to_be_loaded_is_served_and_not_the_one_before(
+    tmp_path: pathlib.Path,
+) -> None:
+    """The store keeps two: with the next one it deletes what this node would still read from."""
+    disk = OsDisk()
+    SnapshotStore.open(disk, f"{tmp_path}/leader", b"test").writer(9, 1, b"", [b"newer"]).run()
+    (sent,) = (tmp_path / "leader").iterdir()
+    store = SnapshotStore.open(disk, f"{tmp_path}/own", b"test")
+    store.writer(5, 1, b"", [b"old"]).run()
+    node = SimpleNamespace(
+        storage=SimpleNamespace(applied_index=5, wal=SimpleNamespace(bytes_written=0)),
+        engine=SimpleNamespace(
+            snapshots_in=SimpleNamespace(on_verified=lambda index, term, is_good: False),
+            snapshots_out=SimpleNamespace(is_sending=False),
+        ),
+        kick=lambda: None,
+    )
+    jobs = SnapshotJobs(cast(Any, node), store)
+    data = sent.read_bytes()
+    assert jobs.receive(9, 1, len(data), 0, data) == len(data)
+    await jobs._install(9, 1)
+    # The next one, by the thread: the loop has not heard of it yet.
+    store.writer(12, 1, b"", [b"newest"]).run()
+    info = jobs.latest()
+    assert info is not None
+    assert jobs.read(info, 0, len(data)) == data
+    await jobs.close()

@@ -67,6 +67,12 @@ async def test_hash_is_that_of_exactly_the_index() -> None:
     assert raft.machine.statistics().snapshots_being_read == 0
 
 
+@pytest.mark.parametrize("question", [b"", b"\xff", b"[]", b"{}", b'{"index": Infinity}', b"[" * 100_000])
+async def test_a_question_that_is_none_is_answered_with_nothing(question: bytes) -> None:
+    """An error out of it would stop the node that was asked."""
+    assert await StateHasher(FakeRaft(), CLOCK).answer(question) == b""
+
+
 async def test_a_divergence_is_counted_and_stays_visible_until_it_is_gone() -> None:
     raft, metrics = FakeRaft(), Metrics()
     await put(raft, b"1")
