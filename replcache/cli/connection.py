@@ -145,7 +145,13 @@ def connection_of(
             raise ConfigError(f"--{name.replace('_', '-')}: {path} is no file that can be read")
         given[name] = str(path) if path else None
     try:
-        return Connection(parse_settings(endpoints or default_url(), given), as_json)
+        settings = parse_settings(endpoints or default_url(), given)
+        if settings.tls or settings.token or settings.token_file:
+            # The client would say the same, but as a request that was refused.
+            from replcache.client.channel import credentials
+
+            credentials(settings)
+        return Connection(settings, as_json)
     except InvalidRequest as error:
         raise ConfigError(str(error)) from error
 

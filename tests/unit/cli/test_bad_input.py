@@ -53,3 +53,13 @@ def test_text_that_is_not_utf8_is_refused(command: tuple[str, ...]) -> None:
 def test_a_revision_that_cannot_be_is_refused() -> None:
     result = replcache("watch", "--start", "9" * 30, "--for", "1s")
     assert (result.exit_code, "is no revision" in result.stderr) == (4, True), result.output
+
+
+def test_files_that_are_no_certificates_and_no_token_are_named(tmp_path: Path) -> None:
+    """Not "unavailable, try again" after the whole timeout, which is all that gRPC says."""
+    file = tmp_path / "file"
+    file.write_bytes(b"p\xf6ssword\x01")
+    for options in (["--ca"], ["--cert", str(file), "--key"], ["--token-file"]):
+        result = replcache("get", "key", *options, str(file))
+        assert (result.exit_code, str(file) in result.stderr) == (2, True), result.output
+        assert "ssword" not in result.output
