@@ -127,9 +127,8 @@ def _source(views: list[NodeView], name: str) -> NodeView:
     up = [view for view in views if view.is_up and (not name or view.name == name)]
     if not up:
         known = ", ".join(f"{view.endpoint} {view.problem}" for view in views if not view.is_up)
-        raise Unavailable(
-            f"{name or 'no node'} is not among the nodes that answer" + f" ({known})" * bool(known)
-        )
+        what = f"{name} is not among the nodes that answer" if name else "no node answers"
+        raise Unavailable(what + f" ({known})" * bool(known))
     return max(up, key=lambda view: (view.role == "follower", view.applied_index))
 
 

@@ -63,3 +63,18 @@ def test_files_that_are_no_certificates_and_no_token_are_named(tmp_path: Path) -
         result = replcache("get", "key", *options, str(file))
         assert (result.exit_code, str(file) in result.stderr) == (2, True), result.output
         assert "ssword" not in result.output
+
+
+def test_a_token_cannot_outlive_the_calendar(tmp_path: Path) -> None:
+    file = tmp_path / "auth.toml"
+    file.write_text("[users.x]\nroles = []\n")
+    result = replcache("auth", "token", "create", "x", "--file", str(file), "--ttl", "9999999d")
+    assert (result.exit_code, "no time that a token lives" in result.stderr) == (2, True), result.output
+
+
+def test_a_backup_without_a_node_says_so(tmp_path: Path) -> None:
+    result = replcache("snapshot", "save", str(tmp_path / "file"))
+    assert (result.exit_code, "error: no node answers (127.0.0.1:1 not reachable)" in result.stderr) == (
+        3,
+        True,
+    )
