@@ -52,7 +52,7 @@ def create(
         from replcache.server.security.auth_edit import create_token
 
         now = calendar_now()
-        expires = None if ttl is None else now + _lifetime(ttl)
+        expires = None if ttl is None else _end(now, ttl)
         token_id, token = create_token(file, user, now, expires, note)
         if as_json:
             print_json({"id": token_id, "token": token, "user": user, "expires": _shown(expires)})
@@ -62,9 +62,9 @@ def create(
         say(f"token {token_id} of {user}, good until {until}; it is not shown again")
 
 
-def _lifetime(seconds: float) -> timedelta:
+def _end(now: datetime, seconds: float) -> datetime:
     try:
-        return timedelta(seconds=seconds)
+        return now + timedelta(seconds=seconds)
     except OverflowError as err:
         raise ConfigError(f"--ttl: {seconds:g} s is no time that a token lives") from err
 

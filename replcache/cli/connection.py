@@ -145,7 +145,13 @@ def connection_of(
             raise ConfigError(f"--{name.replace('_', '-')}: {path} is no file that can be read")
         given[name] = str(path) if path else None
     try:
-        return Connection(parse_settings(endpoints or default_url(), given), as_json)
+        settings = parse_settings(endpoints or default_url(), given)
+        if settings.tls or settings.token or settings.token_file:
+            # The client would say the same, but as a request that was refused.
+            from replcache.client.channel import credentials
+
+            credentials(settings)
+        return Connection(settings, as_json)
     except InvalidRequest as error:
         raise ConfigError(str(error)) from error
 
@@ -285,8 +291,22 @@ def reported_errors(as_json: bool) -> Iterator[None]:
     except ReplcacheError as error:
         print_error(error, as_json)
         raise typer.Exit(int(exit_code(error))) from error
+    except BrokenPipeError:
+        raise  # `| head` has read enough: Typer ends quietly
+    except (OSError, UnicodeEncodeError) as error:
+        # A file or folder that can't be used, or an argument that is no UTF-8. Without this both would end
+        # with 1, which says that the cluster answered no.
+        found = ConfigError(_what_is_wrong(error))
+        print_error(found, as_json)
+        raise typer.Exit(int(exit_code(found))) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _what_is_wrong(error: OSError | UnicodeEncodeError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} is no UTF-8 text"
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
 
 
 def connected(command: Command) -> Command:

@@ -311,6 +311,8 @@ def _print_version(connection: Connection, version: int, revision: int) -> None:
 
 def _value(value: str | None, file: Path | None, content_type: str | None) -> RawValue:
     """What was typed, or the content of a file or of stdin."""
+    # Here it is refused; in the client it would fail only when the message is packed.
+    (content_type or "").encode()
     if (value is None) == (file is None):
         raise ConfigError("give a value, - for stdin, or --file: exactly one of them")
     if file is not None:

@@ -1,7 +1,6 @@
 """`replcache prewarm | reconcile`: a cold cache, and a cache that may differ from its database."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,11 +86,13 @@ def _line(progress: "PrewarmProgress") -> str:
 
 def _lines(file: Path, with_values: bool) -> Iterator[tuple[str, Any]]:
     """A line is a JSON object with key and value, or a JSON string, which is a key."""
-    with file.open(encoding="utf-8") as lines:
+    # A byte that is no UTF-8 becomes a sign that no text has: the line is refused with its number.
+    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
+                line.encode()
                 found = json.loads(line)
                 key = found if isinstance(found, str) else found["key"]
                 value = found["value"] if with_values else None
@@ -150,11 +151,12 @@ def _table(database: str, table: str, key: str, value: str, is_text: bool) -> "S
     Raises:
         ConfigError: it can't be read.
     """
-    from replcache.patterns.sql import open_table
+    from replcache.patterns.sql import open_table, without_password
 
     source = open_table(database, table, key=key, value=value, as_json=not is_text)
     try:
         source.load("")
-    except sqlite3.Error as err:
-        raise ConfigError(f"{database}: {err}") from err
+    except Exception as err:
+        # Each driver has errors of its own, and some repeat the address.
+        raise ConfigError(without_password(f"{database}: {err}".strip())) from err
     return source

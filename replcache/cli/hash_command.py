@@ -104,7 +104,8 @@ def _ask(connection: Connection, node: str, endpoint: str, index: int, wait_s: f
     from replcache.pb.v1 import cluster_pb2, cluster_pb2_grpc
 
     with connection.channel(endpoint) as channel:
-        stub = cluster_pb2_grpc.ClusterStub(channel)  # type: ignore[no-untyped-call]  # generated
+        calls = connection.authorized(channel, endpoint)
+        stub = cluster_pb2_grpc.ClusterStub(calls)  # type: ignore[no-untyped-call]  # generated
         try:
             reply = stub.Hash(cluster_pb2.HashRequest(at_index=index), timeout=wait_s)
         except grpc.RpcError as error:

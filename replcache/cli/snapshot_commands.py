@@ -18,7 +18,7 @@ from replcache.cli.server_commands import (
     load_settings,
 )
 from replcache.cli.units import short_size
-from replcache.errors import ConfigError, Unavailable
+from replcache.errors import ConfigError, OutcomeUnknown, Unavailable
 
 if TYPE_CHECKING:
     from replcache.raft.backup import BackupInfo
@@ -127,9 +127,8 @@ def _source(views: list[NodeView], name: str) -> NodeView:
     up = [view for view in views if view.is_up and (not name or view.name == name)]
     if not up:
         known = ", ".join(f"{view.endpoint} {view.problem}" for view in views if not view.is_up)
-        raise Unavailable(
-            f"{name or 'no node'} is not among the nodes that answer" + f" ({known})" * bool(known)
-        )
+        what = f"{name} is not among the nodes that answer" if name else "no node answers"
+        raise Unavailable(what + f" ({known})" * bool(known))
     return max(up, key=lambda view: (view.role == "follower", view.applied_index))
 
 
@@ -143,7 +142,8 @@ def _download(connection: Connection, endpoint: str, target: Path) -> int:
     index = 0
     with contextlib.ExitStack() as stack:
         channel = stack.enter_context(connection.channel(endpoint))
-        stub = cluster_pb2_grpc.ClusterStub(channel)  # type: ignore[no-untyped-call]  # generated
+        calls = connection.authorized(channel, endpoint)
+        stub = cluster_pb2_grpc.ClusterStub(calls)  # type: ignore[no-untyped-call]  # generated
         # Values are in it: nobody else may read it.
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         output = stack.enter_context(os.fdopen(descriptor, "wb"))
@@ -152,7 +152,11 @@ def _download(connection: Connection, endpoint: str, target: Path) -> int:
                 index = index or message.applied_index
                 output.write(message.data)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            failure = from_rpc_error(error)
+            if isinstance(failure, OutcomeUnknown):
+                # Nothing was to be executed: a stream that broke may be asked for again.
+                failure = Unavailable(str(failure))
+            raise failure from error
         output.flush()
         os.fsync(output.fileno())
     return index

@@ -21,7 +21,6 @@ from replcache.cli.output import print_json, printable
 from replcache.cli.units import short_count, short_duration, short_latency, short_size
 
 if TYPE_CHECKING:
-    import grpc
     from rich.console import RenderableType
 
     from replcache.server.status.rates import Rates
@@ -87,8 +86,9 @@ class Watch:
     def __enter__(self) -> "Watch":
         connection = self._connection
         self._channels = [
-            (endpoint, self._stack.enter_context(connection.channel(endpoint)))
+            (endpoint, connection.authorized(channel, endpoint))
             for endpoint in connection.endpoints
+            for channel in [self._stack.enter_context(connection.channel(endpoint))]
         ]
         self._pool = self._stack.enter_context(ThreadPoolExecutor(len(self._channels)))
         return self
@@ -152,7 +152,7 @@ class Watch:
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: self._hot_keys]
 
 
-def _ask(endpoint: str, channel: "grpc.Channel", hot_keys: int) -> tuple[NodeView, Any, Any]:
+def _ask(endpoint: str, channel: Any, hot_keys: int) -> tuple[NodeView, Any, Any]:
     """(view, status, key statistics); the latter two None when there is no answer."""
     import grpc
 

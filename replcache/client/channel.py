@@ -1,5 +1,6 @@
 """gRPC channels: options, credentials, stubs. The only place of the client that creates channels."""
 
+import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -53,16 +54,17 @@ def credentials(settings: ClientSettings) -> grpc.ChannelCredentials | None:
     """TLS credentials from the files of the settings; None without TLS.
 
     Raises:
-        InvalidRequest: a file can't be read, that of the token included.
+        InvalidRequest: a file can't be used, that of the token included.
     """
-    _read(settings.token_file, "token_file")
+    in_file = _read(settings.token_file, "token_file") or b""
+    if not _is_sendable(settings.token or in_file.decode("ascii", "replace").strip()):
+        where = f"token_file={settings.token_file!r}" if settings.token_file else "token"
+        raise InvalidRequest(f"{where}: a token has printable ASCII characters only", field="token")
     if not settings.tls:
         return None
-    return grpc.ssl_channel_credentials(
-        root_certificates=_read(settings.ca, "ca"),
-        private_key=_read(settings.key, "key"),
-        certificate_chain=_read(settings.cert, "cert"),
-    )
+    ca, key, cert = _read(settings.ca, "ca"), _read(settings.key, "key"), _read(settings.cert, "cert")
+    _check_files(settings)
+    return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
 
 
 def _read(path: str, field: str) -> bytes | None:
@@ -74,13 +76,33 @@ def _read(path: str, field: str) -> bytes | None:
         raise InvalidRequest(f"{field}={path!r} can't be read: {err}", field=field) from err
 
 
+def _check_files(settings: ClientSettings) -> None:
+    """gRPC takes any bytes, and each handshake fails without a word about them. ssl says what is wrong."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # How strong keys have to be is not asked here.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    try:
+        if settings.ca:
+            context.load_verify_locations(settings.ca)
+        if settings.cert:
+            # A key under a password is of no use to gRPC, and ssl must not ask the terminal for it.
+            context.load_cert_chain(settings.cert, settings.key, password="")
+    except (OSError, ValueError) as err:
+        names = ", ".join(filter(None, (settings.ca, settings.cert, settings.key)))
+        raise InvalidRequest(f"TLS files can't be used ({names}): {err}", field="tls") from err
+
+
+def _is_sendable(token: str) -> bool:
+    return token.isascii() and (not token or token.isprintable())
+
+
 def authorization(address: str, settings: ClientSettings) -> tuple[tuple[str, str], ...]:
     """The headers that say who calls; none without a token.
 
     The token's file is read again for each connection, so that a new token needs no restart. To an address
     that the token must not go to in clear text (one that was learned from the members, too) it is not sent.
 
-    A file that has gone away meanwhile counts as none: the node then asks for a token.
+    A file that has gone away or holds no token meanwhile counts as none: the node then asks for a token.
     """
     token = settings.token
     if not token and settings.token_file:
@@ -88,7 +110,8 @@ def authorization(address: str, settings: ClientSettings) -> tuple[tuple[str, st
             token = Path(settings.token_file).read_text("ascii", "replace").strip()
         except OSError:
             return ()
-    if not token or not (settings.tls or settings.insecure or is_loopback(address)):
+    is_private = settings.tls or settings.insecure or is_loopback(address)
+    if not token or not is_private or not _is_sendable(token):
         return ()
     return (("authorization", f"Bearer {token}"),)
 

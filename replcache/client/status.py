@@ -13,6 +13,8 @@ from replcache import errors
 _DETAILS_TRAILER = "grpc-status-details-bin"
 _ERROR_INFO = error_details_pb2.ErrorInfo.DESCRIPTOR.full_name
 _RETRY_INFO = error_details_pb2.RetryInfo.DESCRIPTOR.full_name
+# The errors of the asyncio API, and those of the blocking one: these are calls as well.
+_WITH_STATUS = (grpc.aio.AioRpcError, grpc.Call)
 
 
 def _tree(base: type[errors.ReplcacheError]) -> dict[str, type[errors.ReplcacheError]]:
@@ -76,7 +78,7 @@ def from_status(status: status_pb2.Status) -> errors.ReplcacheError:
 
 def from_rpc_error(error: grpc.RpcError) -> errors.ReplcacheError:
     """The exception that a failed call describes: from its details, else from its code."""
-    if not isinstance(error, grpc.aio.AioRpcError):
+    if not isinstance(error, _WITH_STATUS):
         return errors.OutcomeUnknown(str(error))
     for name, value in error.trailing_metadata() or ():
         if name == _DETAILS_TRAILER:
@@ -90,6 +92,6 @@ def from_rpc_error(error: grpc.RpcError) -> errors.ReplcacheError:
 
 def is_from_server(error: grpc.RpcError) -> bool:
     """Whether a server answered with details, rather than the transport failing."""
-    if not isinstance(error, grpc.aio.AioRpcError):
+    if not isinstance(error, _WITH_STATUS):
         return False
     return any(name == _DETAILS_TRAILER for name, _ in error.trailing_metadata() or ())

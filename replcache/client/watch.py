@@ -105,8 +105,8 @@ def watch_options(
     if isinstance(start, str):
         if start not in ("now", "snapshot"):
             raise InvalidRequest(f'start={start!r}: "now", "snapshot" or a revision', field="start")
-    elif start < 1:
-        raise InvalidRequest(f"start={start}: revisions begin at 1", field="start")
+    elif not 0 < start < 2**64:
+        raise InvalidRequest(f"start={start} is no revision: they begin at 1 and have 64 bits", field="start")
     if key is not None and prefix:
         raise InvalidRequest("give a key or a prefix, not both", field="prefix")
     if tag is not None and (key is not None or prefix):

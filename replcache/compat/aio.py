@@ -51,16 +51,17 @@ def client_settings(host: str, port: int, db: int, settings: dict[str, Any]) -> 
 
 
 def url_settings(url: str) -> dict[str, Any]:
-    """redis://host:port/db?decode_responses=true, or replcache://host:port,host:port/?timeout=2s.
+    """redis://host:port/db?decode_responses=true, or replcache://host:port,host:port/?timeout=2s (with TLS
+    replcaches://).
 
     Raises:
         ValueError: another scheme, as in redis-py.
     """
     parts = urlsplit(url)
-    if parts.scheme == "replcache":
+    if parts.scheme in ("replcache", "replcaches"):
         return {"url": url}
     if parts.scheme not in ("redis", "rediss"):
-        raise ValueError("the URL must begin with replcache://, redis:// or rediss://")
+        raise ValueError("the URL must begin with replcache://, replcaches://, redis:// or rediss://")
     settings: dict[str, Any] = {"host": parts.hostname or "localhost", "port": parts.port or 7401}
     path = parts.path.strip("/")
     if path:

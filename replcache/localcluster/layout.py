@@ -10,6 +10,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 MARKER_FILE = "cluster.json"
@@ -98,8 +99,19 @@ def load_cluster(directory: Path) -> tuple[int, Ports] | None:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ValueError(f"{path} has an unknown format; remove the directory or use another one")
-    return int(fields["nodes"]), Ports(**fields["ports"])
+    numbers = fields.get("nodes"), *_port_numbers(fields.get("ports"))
+    if {type(number) for number in numbers} != {int}:
+        raise ValueError(f"{path} is damaged: nodes, and grpc, peer and http of its ports, are numbers")
+    return numbers[0], Ports(*numbers[1:])
+
+
+def _port_numbers(ports: Any) -> tuple[Any, ...]:
+    """Of Ports, in its order; what is not there is None."""
+    found = ports if isinstance(ports, dict) else {}
+    return tuple(found.get(kind) for kind in ("grpc", "peer", "http"))

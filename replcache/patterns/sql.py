@@ -209,7 +209,12 @@ def open_table(
         return SqlTable(
             lambda: psycopg.connect(url), table, key=key, value=value, as_json=as_json, placeholder="%s"
         )
-    raise InvalidRequest(f"db={url!r}: sqlite:///file or postgresql://...", field="db")
+    raise InvalidRequest(f"db={without_password(url)!r}: sqlite:///file or postgresql://...", field="db")
+
+
+def without_password(text: str) -> str:
+    """Text that may hold the address of a database, to be shown: without who and with what password."""
+    return re.sub(r"://\S*@", "://***@", text)
 
 
 class _Transaction:

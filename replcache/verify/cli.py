@@ -5,6 +5,9 @@ Exit codes: 0 linearizable, 1 violation, 2 no verdict (out of time, or the run p
 
 import asyncio
 import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +16,15 @@ import typer
 from replcache.errors import ReplcacheError
 from replcache.verify.checker import TIME_BUDGET_S, Verdict
 from replcache.verify.external import FORMATS, MODEL_NAMES, judge
-from replcache.verify.history import HistoryError
 from replcache.verify.picture import write_picture
+from replcache.verify.port import READ_LEVELS
 from replcache.verify.run import RECOVERY_S, Report, replay, verify
 from replcache.verify.workloads import WORKLOADS
 
 ALL = "all"
 _NO_VERDICT = 2
+# What a file, a full disk or a cluster can bring about; a traceback would say no more than the message.
+_EXPECTED = (ReplcacheError, OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
 
 app = typer.Typer(
     name="verify",
@@ -75,11 +80,13 @@ def run(
         raise typer.BadParameter(
             f"{workload!r}: one of {', '.join(WORKLOADS)}, {ALL}", param_hint="--workload"
         )
-    history.mkdir(parents=True, exist_ok=True)
+    if read not in READ_LEVELS:
+        raise typer.BadParameter(f"{read!r}: one of {', '.join(READ_LEVELS)}", param_hint="--read")
     worst = 0
     for name in names:
         path = history / f"{name}.jsonl"
-        try:
+        with _no_verdict(name):
+            history.mkdir(parents=True, exist_ok=True)
             report = asyncio.run(
                 verify(
                     url,
@@ -97,9 +104,6 @@ def run(
                     strict=strict,
                 )
             )
-        except (ReplcacheError, OSError, ValueError) as err:
-            typer.echo(f"{name}: {err}", err=True)
-            raise typer.Exit(_NO_VERDICT) from err
         _show(report, as_json, path.with_suffix(".html"))
         worst = _worse(worst, report.exit_code)
     raise typer.Exit(worst)
@@ -113,11 +117,8 @@ def replay_command(
     as_json: JsonOption = False,
 ) -> None:
     """Judge a recorded history again."""
-    try:
+    with _no_verdict(str(path)):
         report = replay(path, time_budget_s=budget)
-    except (HistoryError, OSError) as err:
-        typer.echo(str(err), err=True)
-        raise typer.Exit(_NO_VERDICT) from err
     _show(report, as_json, picture or path.with_suffix(".html"))
     raise typer.Exit(report.exit_code)
 
@@ -131,15 +132,28 @@ def judge_command(
     budget: BudgetOption = TIME_BUDGET_S,
 ) -> None:
     """Judge a history of Jepsen, Knossos, Elle or Porcupine."""
-    try:
+    with _no_verdict(str(path)):
         judgement = judge(path, format_name, model, options=json.loads(options), time_budget_s=budget)
-    except (ValueError, TypeError, OSError) as err:
-        typer.echo(str(err), err=True)
-        raise typer.Exit(_NO_VERDICT) from err
     typer.echo(f"{path}: {judgement.verdict.value}")
     for problem in judgement.problems:
         typer.echo(f"  {problem}")
     raise typer.Exit(judgement.verdict.exit_code)
+
+
+@contextmanager
+def _no_verdict(what: str) -> Iterator[None]:
+    """Ends with 2 whatever goes wrong: an error that nobody caught would end with 1, a violation's code."""
+    try:
+        yield
+    except Exception as err:
+        cause: Exception = err
+        while isinstance(cause, ExceptionGroup):  # of the tasks of a run
+            cause = cause.exceptions[0]
+        if not isinstance(cause, _EXPECTED):
+            traceback.print_exception(err)
+        text = str(cause)
+        typer.echo(text if text.startswith(what) else f"{what}: {text}", err=True)
+        raise typer.Exit(_NO_VERDICT) from err
 
 
 def _worse(first: int, second: int) -> int:

@@ -60,8 +60,17 @@ def transaction_shape(function: str, called: Value, ended: Value, ok: bool) -> t
 
 
 def read_jepsen_log(path: Path) -> History:
-    """Log lines of Jepsen's etcd test: `INFO  jepsen.util - 3<tab>:invoke<tab>:cas<tab>[1 4]`."""
-    return _history(_log_events(path), register_shape, failed_cas_is_answer=True)
+    """Log lines of Jepsen's etcd test: `INFO  jepsen.util - 3<tab>:invoke<tab>:cas<tab>[1 4]`.
+
+    Raises:
+        HistoryError: there is no such line in it.
+        OSError: the file can't be opened.
+    """
+    history = _history(_log_events(path), register_shape, failed_cas_is_answer=True)
+    if not history.operations and path.stat().st_size:
+        # Lines that are no events are left out, so this may be any file: no verdict on it may be a pass.
+        raise HistoryError(f"{path} has no line of a call: it is no log of Jepsen's")
+    return history
 
 
 def read_edn(path: Path, shape: Shape = plain_shape, *, failed_cas_is_answer: bool = False) -> History:
@@ -75,24 +84,30 @@ def read_edn(path: Path, shape: Shape = plain_shape, *, failed_cas_is_answer: bo
         OSError: the file can't be opened.
     """
     text = path.read_text(encoding="utf-8")
-    forms = _json_forms(text) if path.suffix in (".json", ".jsonl") else _edn_forms(text, path)
+    forms = _json_forms(text, path) if path.suffix in (".json", ".jsonl") else _edn_forms(text, path)
     return _history(_form_events(forms, path), shape, failed_cas_is_answer)
 
 
 def _edn_forms(text: str, path: Path) -> list[Any]:
     try:
         forms = read_all(text)
-    except EdnError as err:
+    except (EdnError, RecursionError) as err:
         raise HistoryError(f"{path}: {err}") from err
     return list(forms[0]) if len(forms) == 1 and isinstance(forms[0], tuple) else forms
 
 
-def _json_forms(text: str) -> list[Any]:
+def _json_forms(text: str, path: Path) -> list[Any]:
     try:
         loaded = json.loads(text)
         return loaded if isinstance(loaded, list) else [loaded]
     except json.JSONDecodeError:
+        pass
+    except RecursionError as err:
+        raise HistoryError(f"{path}: {err}") from err
+    try:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (json.JSONDecodeError, RecursionError) as err:
+        raise HistoryError(f"{path}: not JSON: {err}") from err
 
 
 def _log_events(path: Path) -> Iterator[_Event]:
@@ -127,8 +142,10 @@ def _history(events: Iterable[_Event], shape: Shape, failed_cas_is_answer: bool)
                 numbers[process] = fresh
                 fresh += 1
             running[process] = (len(operations), value)
+            # Already now: a call whose end is missing may take effect, with what it was called with.
+            given = freeze(shape(function, value, None, False)[0])
             operations.append(
-                Operation(len(operations), numbers[process], function, key, None, None, time, INFINITY_NS)
+                Operation(len(operations), numbers[process], function, key, given, None, time, INFINITY_NS)
             )
         elif process in running and kind in _END:
             index, called = running[process]
@@ -138,10 +155,6 @@ def _history(events: Iterable[_Event], shape: Shape, failed_cas_is_answer: bool)
             operations[index] = _ended(operations[index], time, outcome, shape, called, value, kind == "ok")
             if outcome is not Outcome.UNKNOWN:
                 del running[process]
-    for index, called in running.values():
-        if operations[index].input is None:
-            started = operations[index]
-            operations[index] = _ended(started, 0, Outcome.UNKNOWN, shape, called, None, False)
     return History(tuple(operations))
 
 

@@ -98,6 +98,26 @@ def test_gateway_hands_tokens_and_certificates_to_the_core(place: Place) -> None
     assert records[0]["source"].startswith("ipv4:127.0.0.1")
 
 
+def test_operators_commands_that_ask_each_node_show_their_token(place: Place, tmp_path: Path) -> None:
+    place.certificate("somebody")
+    files = {name: str(place.folder / f"somebody.{name}") for name in ("pem", "key")}
+    (tmp_path / "token").write_text(place.file.token("any"))
+    # The certificate of the node names localhost.
+    at = ("-e", f"localhost:{place.target.rpartition(':')[2]}", "--ca", str(place.folder / "ca.pem"))
+    with_certificate = (*at, "--cert", files["pem"], "--key", files["key"])
+    backup = str(tmp_path / "backup")
+    for command in (("snapshot", "save", backup), ("hash",), ("top", "--json")):
+        done = replcache(place, *command, *with_certificate, "--token-file", str(tmp_path / "token"))
+        assert done.returncode == 0, done.stderr
+    refused = replcache(place, "snapshot", "save", f"{backup}.2", *with_certificate, REPLCACHE_TOKEN=WRONG)
+    assert refused.returncode == 3, "its status is not shown to strangers either"
+    shop = replcache(
+        place, "snapshot", "save", f"{backup}.2", *with_certificate, REPLCACHE_TOKEN=place.file.token("shop")
+    )
+    assert (shop.returncode, "[PERMISSION_DENIED]" in shop.stderr) == (6, True), shop.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "token"]
+
+
 async def test_unary_calls_of_many_callers_over_one_gateway(place: Place) -> None:
     place.certificate("somebody")
     pem = {name: (place.folder / name).read_bytes() for name in ("ca.pem", "somebody.key", "somebody.pem")}

@@ -85,3 +85,25 @@ def test_a_database_that_is_not_there_is_named(cluster: ClusterThread, tmp_path:
     assert missing.exit_code == 2
     assert not (tmp_path / "no.db").exists()
     assert replcache(cluster, "reconcile", "--db", "oracle://x", "--table", "users").exit_code != 0
+
+
+def test_a_database_that_cannot_be_reached_is_an_error_without_its_password(
+    cluster: ClusterThread,
+) -> None:
+    pytest.importorskip("psycopg")
+    for address in (
+        "postgresql://me:hidden@127.0.0.1:1/shop",
+        "postgresql://me:hidden@[127.0.0.1/shop",  # libpq repeats what it can't read
+        "postgres-typo://me:hidden@127.0.0.1/shop",
+    ):
+        done = replcache(cluster, "reconcile", "--db", address, "--table", "users")
+        assert done.exit_code in (2, 4), done.output
+        assert done.stderr.startswith("error: ")
+        assert "hidden" not in done.output
+
+
+def test_a_line_that_is_no_utf8_is_named(cluster: ClusterThread, tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    file.write_bytes(b'{"key": "a", "value": 1}\n{"key": "\xff", "value": 1}\n')
+    done = replcache(cluster, "prewarm", str(file))
+    assert (done.exit_code, f"{file}:2: " in done.stderr) == (4, True), done.output

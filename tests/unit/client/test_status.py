@@ -1,5 +1,7 @@
 """google.rpc.Status -> exceptions."""
 
+from typing import Any
+
 import grpc
 import pytest
 from google.protobuf import duration_pb2
@@ -7,7 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from replcache import errors
 from replcache.client.batches import copy_error
-from replcache.client.status import BY_REASON, from_rpc_error, from_status
+from replcache.client.status import BY_REASON, from_rpc_error, from_status, is_from_server
 
 
 def make(code: grpc.StatusCode, reason: str = "", **metadata: str) -> status_pb2.Status:
@@ -23,6 +25,20 @@ def all_classes(base: type[errors.ReplcacheError]) -> list[type[errors.Replcache
     """The public tree: what other packages derive from it for their own use never reaches the wire."""
     public = [sub for sub in base.__subclasses__() if sub.__module__ == errors.__name__]
     return [base, *(cls for sub in public for cls in all_classes(sub))]
+
+
+def test_rpc_error_of_a_blocking_call() -> None:
+    class BlockingError(grpc.RpcError, grpc.Call):
+        """As grpc._channel raises them: the error is the call."""
+
+        def trailing_metadata(self) -> Any:
+            status = make(grpc.StatusCode.OUT_OF_RANGE, "OUT_OF_RANGE")
+            return (("grpc-status-details-bin", status.SerializeToString()),)
+
+    BlockingError.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+    error = BlockingError()
+    assert type(from_rpc_error(error)) is errors.OutOfRange
+    assert is_from_server(error)
 
 
 @pytest.mark.parametrize("cls", all_classes(errors.ReplcacheError), ids=lambda cls: cls.reason)

@@ -14,6 +14,7 @@ from replcache import Client
 from replcache.compat import aio
 from replcache.compat.arguments import glob
 from replcache.compat.commands import PLANNED, Commands
+from replcache.errors import InvalidRequest
 from tests.helpers.served_raft import ServingThread
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -206,3 +207,12 @@ def test_a_script_for_redis_py_runs(server: ServingThread) -> None:
         names,
     )
     assert names["shown"] == ["1", "Ada", "None", "2", "['Ada', None]", "True"]
+
+
+def test_an_address_with_tls_is_taken_as_it_is(tmp_path: Path) -> None:
+    """It goes to the client, which reads its parameters: here that of a file that is not there."""
+    with (
+        redis.Redis.from_url(f"replcaches://127.0.0.1:1/?ca={tmp_path}/no.pem") as r,
+        pytest.raises((InvalidRequest, redis.RedisError), match=r"no\.pem"),
+    ):
+        r.get("key")

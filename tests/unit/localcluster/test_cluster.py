@@ -74,3 +74,27 @@ def test_broken_marker_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text("{")
     with pytest.raises(LocalClusterError, match=r"cluster\.json"):
         LocalCluster(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "{}",
+        '{"format": 1}',
+        '{"format": 1, "nodes": "3", "ports": {"grpc": 1, "peer": 11, "http": 21}}',
+        '{"format": 1, "nodes": 3, "ports": [1, 11, 21]}',
+        '{"format": 1, "nodes": 3, "ports": {"grpc": 1}}',
+        '{"format": 1, "nodes": 3, "ports": {"grpc": "1", "peer": 11, "http": 21}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_marker_is_named(tmp_path: Path, fields: str) -> None:
+    (tmp_path / "cluster.json").write_text(fields)
+    with pytest.raises(LocalClusterError, match=r"cluster\.json"):
+        LocalCluster(tmp_path)
+
+
+def test_a_file_in_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalClusterError, match=r"file/cluster\.json can't be read: Not a directory"):
+        LocalCluster(tmp_path / "file")

@@ -81,3 +81,39 @@ def test_run_of_an_unknown_workload_is_refused(tmp_path: Path) -> None:
     result = runner.invoke(app, ["--workload", "queue", "--history", str(tmp_path)])
     assert result.exit_code == 2
     assert "queue" in result.output
+
+
+HEADER = b'{"format":"replcache-history","version":1,"meta":{"model":"register","workload":"register"}}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\n",
+        b"[" * 100_000,
+        HEADER + b'{"type":"invoke","id":1,"process":1,"op":"dance","key":"k","time_ns":1}\n',
+        HEADER + b'{"type":"invoke","id":1,"process":1,"op":"cas","key":"k","input":3,"time_ns":1}\n',
+        HEADER + b'{"type":"invoke","id":1e400,"process":1,"op":"read","key":"k","time_ns":1}\n',
+    ],
+)
+def test_what_is_no_history_is_not_called_a_violation(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(content)
+    result = runner.invoke(app, ["replay", str(path)])
+    assert (result.exit_code, str(path) in result.stderr) == (2, True), result.output
+
+
+def test_a_history_that_cannot_be_written_is_not_called_a_violation(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    arguments = "--url 127.0.0.1:1 --workload register --seconds 0.3 --timeout 0.2 --recovery 0.3 --history"
+    result = runner.invoke(app, [*arguments.split(), str(tmp_path / "file" / "below")])
+    assert (result.exit_code, "Not a directory" in result.stderr) == (2, True), result.output
+    # The first line fits into no disk that is full; it is written while the processes of the run work.
+    (tmp_path / "register.jsonl").symlink_to("/dev/full")
+    result = runner.invoke(app, [*arguments.split(), str(tmp_path)])
+    assert (result.exit_code, "No space left" in result.stderr) == (2, True), result.output
+
+
+def test_a_misspelt_read_level_is_refused(tmp_path: Path) -> None:
+    result = runner.invoke(app, ["--url", "127.0.0.1:1", "--read", "sesion", "--history", str(tmp_path)])
+    assert (result.exit_code, "sesion" in result.output) == (2, True)

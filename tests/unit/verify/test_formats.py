@@ -101,6 +101,29 @@ def test_read_edn_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_text("[1 2")
     with pytest.raises(HistoryError, match="never closed"):
         read_edn(path)
+    for name in ("h.edn", "h.json"):
+        (tmp_path / name).write_text("[" * 100_000)
+        with pytest.raises(HistoryError, match="recursion"):
+            read_edn(tmp_path / name)
+
+
+def test_a_log_without_a_call_is_no_log(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("[{:process 0 :type :invoke :f :read :value nil}]")
+    with pytest.raises(HistoryError, match="no line of a call"):
+        read_jepsen_log(path)
+
+
+def test_a_call_without_end_keeps_what_it_was_called_with(tmp_path: Path) -> None:
+    path = tmp_path / "h.edn"
+    path.write_text(
+        edn((0, "invoke", "write", "1"), (0, "invoke", "read", "nil"), (0, "ok", "read", "1"))
+        + edn((1, "invoke", "write", "2"))
+    )
+    first, read, last = read_edn(path, register_shape).operations
+    assert (first.input, first.outcome, first.process) == (1, Outcome.UNKNOWN, 0)
+    assert (read.process, last.input) == (1, 2)
+    assert judge(path, "edn", "register").verdict is Verdict.LINEARIZABLE
 
 
 def edn(*events: tuple[int, str, str, str]) -> str:
