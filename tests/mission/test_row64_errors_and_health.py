@@ -69,7 +69,8 @@ def test_row64_probe_follows_the_majority_within_a_second(cluster: ProcessCluste
         )
         for service in ("Cache", "Lock", "Lease", "Election", "Keyspace", "Watch", "Session", "Cluster"):
             assert f"replcache.v1.{service}" in listed
-        assert says() == health_pb2.HealthCheckResponse.SERVING
+        # /readyz looks at the node itself; this service follows it a moment later.
+        wait_until(lambda: says() == health_pb2.HealthCheckResponse.SERVING, 5, "SERVING")
         for name in cluster.names[1:]:
             cluster.local.kill(name, signal.SIGKILL)
         begin = time.monotonic()
