@@ -183,10 +183,11 @@ class Lane:
         if self.in_flight < _ENOUGH_UNDER_WAY or batch.attempts:
             return False
         callers = sum(len(other.waiters) for other in self._pipeline.sent.values() if other.lane is self)
-        wanted = -(-callers // _ENOUGH_UNDER_WAY)
-        if len(batch.waiters) >= wanted:
+        # All that wait: those with other options have a message of their own, behind this one.
+        missing = -(-callers // _ENOUGH_UNDER_WAY) - sum(len(other.waiters) for other in self.queue)
+        if missing <= 0:
             return False
-        self._callers_wanted = wanted
+        self._callers_wanted = len(batch.waiters) + missing
         return True
 
     def enqueue_first(self, batch: Batch) -> None:

@@ -102,6 +102,20 @@ async def test_it_waits_only_until_it_is_half_as_large_as_what_is_under_way(core
     assert sizes(core) == [20, 20, 20]
 
 
+async def test_callers_with_other_options_count_as_company(core: FakeCore) -> None:
+    for _ in range(2):
+        for _ in range(20):
+            core.write()
+        await turns()
+    core.write()
+    await turns()
+    for _ in range(19):
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        core.pipeline.writes.join_set(b"k", b"v", "", 5000, 10.0, waiter)
+    await turns()
+    assert sizes(core) == [20, 20, 1, 19]
+
+
 async def test_single_callers_and_messages_of_one_caller_make_nobody_wait(core: FakeCore) -> None:
     for _ in range(2):
         many = SetManyBatch("", 0, 10.0, core.time)
