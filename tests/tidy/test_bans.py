@@ -16,6 +16,7 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/server/interceptors.py",
     "replcache/server/gateway_calls.py",
     "replcache/client/bridge.py",
+    "replcache/client/pipeline.py",
     "replcache/patterns/source.py",
     "replcache/patterns/cached_drivers.py",
 )
