@@ -79,7 +79,10 @@ def down(
             show(", ".join(cluster.running()) or "nothing runs")
             stopped = cluster.stop(say=say)
         if wipe:
-            cluster.wipe()
+            try:
+                cluster.wipe()
+            except LocalClusterError as error:
+                raise Unavailable(str(error)) from error
         if as_json:
             print_json({"stopped": list(stopped), "wiped": wipe})
         elif stopped:

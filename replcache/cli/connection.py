@@ -171,7 +171,9 @@ def parse_duration(text: str) -> float:
     from replcache.client.durations import parse_seconds
 
     try:
-        return float(text) if text.replace(".", "", 1).isdigit() else parse_seconds(text, "the duration")
+        # Other digits than ASCII's are digits to isdigit() but not to float().
+        is_plain = text.isascii() and text.replace(".", "", 1).isdigit()
+        return float(text) if is_plain else parse_seconds(text, "the duration")
     except InvalidRequest as error:
         raise typer.BadParameter(str(error)) from error
 

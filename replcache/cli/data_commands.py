@@ -330,7 +330,8 @@ def fence_of(text: str | None) -> tuple[str, int] | None:
     if text is None:
         return None
     name, separator, token = text.rpartition(":")
-    if not separator or not name or not token.isdecimal():
+    # A token has 64 bits; int() refuses very long texts in its own way.
+    if not separator or not name or not (token.isascii() and token.isdecimal() and len(token) <= 20):
         raise ConfigError(f"--fence {text!r}: write LOCK:TOKEN")
     return name, int(token)
 

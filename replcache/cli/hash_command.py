@@ -10,7 +10,7 @@ from replcache.cli.connection import Connection, connected, duration_option
 from replcache.cli.exits import Exit
 from replcache.cli.nodes import NodeView, look_at_all
 from replcache.cli.output import print_json, print_table, say
-from replcache.errors import ReplcacheError, Unavailable
+from replcache.errors import PermissionDenied, ReplcacheError, Unauthenticated, Unavailable
 
 LOOK_TIMEOUT_S = 2.0
 # How far ahead of the furthest node they are to meet; more each time that somebody was past it already.
@@ -21,13 +21,14 @@ PAST, LATE = "OUT_OF_RANGE", "DEADLINE_EXCEEDED"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Of one node: its hash at `index`, or the reason why there is none."""
+    """Of one node: its hash at `index`, or the error in its place."""
 
     node: str
     endpoint: str
     index: int = 0
     digest: bytes = b""
     reason: str = ""
+    error: ReplcacheError | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -85,6 +86,9 @@ def _meet(connection: Connection, wait_s: float) -> list[Answer]:
         reasons = {answer.reason for answer in found}
         if not reasons & {PAST, LATE} and any(answer.digest for answer in found):
             return [*found, *(Answer("", one.endpoint, reason=one.problem) for one in views if not one.is_up)]
+        refusals = [one.error for one in found if isinstance(one.error, PermissionDenied | Unauthenticated)]
+        if len(refusals) == len(found):
+            raise refusals[0]
         problems = ", ".join(f"{answer.node} {answer.reason}" for answer in found if answer.reason)
         # Too late means that writes have ceased: the present index will do.
         ahead = 0 if LATE in reasons else max(AHEAD_MIN, ahead * AHEAD_FACTOR)
@@ -110,5 +114,5 @@ def _ask(connection: Connection, node: str, endpoint: str, index: int, wait_s: f
             reply = stub.Hash(cluster_pb2.HashRequest(at_index=index), timeout=wait_s)
         except grpc.RpcError as error:
             failure: ReplcacheError = from_rpc_error(error)
-            return Answer(node, endpoint, reason=failure.reason)
+            return Answer(node, endpoint, reason=failure.reason, error=failure)
     return Answer(node, endpoint, reply.applied_index, reply.digest)

@@ -75,6 +75,7 @@ def info(file: FileArgument, as_json: JsonOption = False) -> None:
     from replcache.raft.disk import OsDisk
 
     with reported_errors(as_json):
+        _require_readable(file)
         _show(read_backup(OsDisk(), str(file)), as_json, str(file))
 
 
@@ -108,6 +109,7 @@ def restore(
                 "join = true: a node that joins gets its state from the others, not from a file"
             )
         wanted = raft_config(settings)
+        _require_readable(file)
         found = restore_backup(
             OsDisk(),
             str(file),
@@ -120,6 +122,14 @@ def restore(
             others = ", ".join(member.name for member in wanted.members)
             say(f"{wanted.data_dir} is the data directory of {wanted.name}; the cluster starts with {others}")
         _show(found, as_json, str(file))
+
+
+def _require_readable(file: Path) -> None:
+    """Exit 7 says that what a file holds can't be trusted; here the command line names a wrong one."""
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror or error}") from error
 
 
 def _source(views: list[NodeView], name: str) -> NodeView:

@@ -36,7 +36,7 @@ def watch(
     """
     import time
 
-    if start not in ("now", "snapshot") and not start.isdecimal():
+    if start not in ("now", "snapshot") and not (start.isascii() and start.isdecimal()):
         raise ConfigError(f"--start {start!r}: now, snapshot, or a revision")
     if (key is not None) + (tag is not None) + bool(prefix) > 1:
         raise ConfigError("a prefix, --key and --tag exclude each other")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from replcache.client import convert
 from replcache.client.batches import Converter, GetManyBatch, SetManyBatch, plain_size
-from replcache.client.codec import AutoCodec, Codec
+from replcache.client.codec import OWN_TYPES, AutoCodec, Codec
 from replcache.client.core import ClientCore
 from replcache.client.durations import Duration, parse_seconds, parse_ttl_ms
 from replcache.client.requests import (
@@ -16,6 +16,7 @@ from replcache.client.requests import (
     Fence,
     Key,
     Unset,
+    check_encoded,
     check_value,
     delete_operation,
     increment_operation,
@@ -155,8 +156,15 @@ class BaseClient:
         return level, settings.max_staleness_ms if level is Consistency.ONE else 0
 
     def _encode(self, value: object) -> tuple[bytes, str]:
-        data, content_type = self._codec.encode(value)
+        data, content_type = self._encoded(value)
         return check_value(data), content_type
+
+    def _encoded(self, value: object) -> tuple[bytes, str]:
+        """What the codec says, of any size; InvalidRequest when it is nothing that a message can hold."""
+        data, content_type = self._codec.encode(value)
+        if type(data) is not bytes or type(content_type) is not str or content_type not in OWN_TYPES:
+            check_encoded(data, content_type)
+        return data, content_type
 
     # --- operations ---
 
@@ -252,7 +260,7 @@ class BaseClient:
         parts: list[tuple[list[Any], SetManyBatch]] = []
         open_parts: dict[str, tuple[list[Any], SetManyBatch]] = {}
         for key, value in items.items():
-            data, content_type = self._codec.encode(value)
+            data, content_type = self._encoded(value)
             if len(data) > self._whole_max:
                 large[key] = data, content_type
                 continue

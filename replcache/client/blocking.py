@@ -144,7 +144,7 @@ class Client(WatchCalls, RangeCalls, HoldCalls, KeyspaceCalls, ClusterCalls, Thr
         timeout: Duration | None = None,
     ) -> SetResult:
         timeout_s = self.settings.timeout_s if timeout is None else self._timeout_s(timeout)
-        data, kind = self._codec.encode(value)
+        data, kind = self._encoded(value)
         special = max_reads or tags or nx or xx or keep_ttl or want_previous or len(data) > self._whole_max
         rest = (idle, if_version, if_mod_revision, lease, fence)
         if not special and rest == NOT_GIVEN and if_value is UNSET:

@@ -36,6 +36,9 @@ MSGPACK = "application/msgpack"
 PICKLE = "application/x-python-pickle"
 CODECS = ("auto", "json", "msgpack", "pickle")
 
+# What AutoCodec says of itself: known to be good, so that plain calls need not look at it.
+OWN_TYPES = frozenset({BYTES, TEXT, JSON, NPY, MSGPACK, PICKLE})
+
 _BYTES_TYPES = frozenset({BYTES, "application/octet-stream"})
 
 

@@ -22,7 +22,7 @@ _UNIT_S = {
     "d": 86_400.0,
     "w": 604_800.0,
 }
-_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)", re.ASCII)
 
 
 def parse_seconds(value: Duration, field: str) -> float:

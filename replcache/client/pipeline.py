@@ -17,7 +17,7 @@ from replcache.client.lane import Lane
 from replcache.client.retry import Action, Backoff, after_deadline, decide, unknown
 from replcache.client.status import from_status
 from replcache.constants import CLIENT_ATTEMPT_TIMEOUT_S
-from replcache.errors import ClientClosed, OutcomeUnknown, ReplcacheError, Unavailable
+from replcache.errors import ClientClosed, InvalidRequest, OutcomeUnknown, ReplcacheError, Unavailable
 from replcache.pb.v1 import cache_pb2, common_pb2
 
 if TYPE_CHECKING:
@@ -73,6 +73,13 @@ class Pipeline:
     def send(self, batch: Batch, link: "Link") -> None:
         lane = batch.lane
         assert lane is not None
+        message = cache_pb2.BatchRequest()
+        try:
+            batch.fill(message)
+        except Exception as error:  # noqa: BLE001
+            # Out of a callback of the loop no caller would hear of it: all would wait for their deadlines.
+            self._refuse(batch, error)
+            return
         now = self.now()
         if not batch.id:
             batch.first_sent_at = now
@@ -87,8 +94,7 @@ class Pipeline:
         batch.sent_at = now
         batch.attempt_deadline = now + CLIENT_ATTEMPT_TIMEOUT_S
         lane.in_flight += 1
-        message = cache_pb2.BatchRequest(id=batch.id)
-        batch.fill(message)
+        message.id = batch.id
         remaining_s = min(batch.deadline - now, CLIENT_ATTEMPT_TIMEOUT_S)
         message.timeout.CopyFrom(to_proto(max(1, int(remaining_s * 1000))))
         session = batch.session
@@ -105,6 +111,14 @@ class Pipeline:
         self.core.counters.messages += 1
         link.send(batch, message)
         self.watch_deadline(min(batch.deadline, batch.attempt_deadline))
+
+    def _refuse(self, batch: Batch, cause: Exception) -> None:
+        """What was asked for fits into no message; others in the batch are not to suffer from it."""
+        error = InvalidRequest(f"the request can't be written into a message: {cause!r}")
+        if batch.can_split and len(batch) > 1 and not batch.maybe_executed:
+            self._split(batch, error)
+        else:
+            self.fail(batch, unknown(str(error)) if batch.maybe_executed else error)
 
     # --- answers ---
 

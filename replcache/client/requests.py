@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from replcache.client.durations import Duration, parse_ttl_ms, to_proto
 from replcache.constants import (
+    CONTENT_TYPE_BYTES_MAX,
     KEY_BYTES_MAX,
     LOCK_NAME_BYTES_MAX,
     TAG_BYTES_MAX,
@@ -99,6 +100,23 @@ def check_value(value: bytes) -> bytes:
     if len(value) > VALUE_BYTES_MAX:
         raise TooLarge(f"the value has {len(value)} bytes; at most {VALUE_BYTES_MAX}", field="value")
     return value
+
+
+def check_encoded(data: object, content_type: object) -> None:
+    """What a codec of the caller, or a Typed, came up with."""
+    if not isinstance(data, bytes) or not isinstance(content_type, str):
+        kinds = f"{type(data).__name__} and {type(content_type).__name__}"
+        raise InvalidRequest(f"the codec must return bytes and str, not {kinds}", field="value")
+    try:
+        size = len(content_type.encode())
+    except UnicodeEncodeError as err:
+        raise InvalidRequest(
+            f"content_type={content_type!r} is not encodable as UTF-8", field="content_type"
+        ) from err
+    if size > CONTENT_TYPE_BYTES_MAX:
+        raise TooLarge(
+            f"the content type has {size} bytes; at most {CONTENT_TYPE_BYTES_MAX}", field="content_type"
+        )
 
 
 def fence_proto(fence: Fence) -> common_pb2.Fence:

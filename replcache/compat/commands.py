@@ -170,9 +170,18 @@ class Commands:
 
     def append(self, key: Any, value: Any) -> Plan:
         data = encoded(value)
-        creating = self._setting(key, b"", if_absent=True)
         appending = update_operation(self.key(key), append=data), convert.update_result
-        return Plan("APPEND", [creating, appending], lambda done: len(checked(done[1], "APPEND").raw))
+        # Behind it, so that an append that is refused leaves no empty key behind.
+        creating = self._setting(key, data, if_absent=True)
+
+        def length(outcomes: Outcomes) -> int:
+            appended = checked(outcomes[0], "APPEND")
+            if not refused(appended):
+                return len(appended.raw)
+            checked(outcomes[1], "APPEND")
+            return len(data)
+
+        return Plan("APPEND", [appending, creating], length)
 
     def strlen(self, name: Any) -> Plan:
         return self._reading("STRLEN", [name], lambda found: len(found[0].raw) if found[0] else 0)

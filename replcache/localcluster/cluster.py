@@ -128,7 +128,12 @@ class LocalCluster:
         say: Callable[[str], None] = lambda text: None,
     ) -> tuple[str, ...]:
         """TERM, then KILL after grace_s; returns the names of those that ran."""
-        running = {name: identity for name in names or self.names if (identity := self._identity(name))}
+        # Also one that has just been started and holds no lock yet, by a call that ended before it said so.
+        running = {
+            name: identity
+            for name in names or self.names
+            if (identity := self._identity(name) or self._find(name))
+        }
         processes.stop(list(running.values()), grace_s, say)
         for name in running:
             self.layout(name).process.unlink(missing_ok=True)
@@ -167,16 +172,24 @@ class LocalCluster:
         """Removes the directory of a stopped cluster."""
         if running := self.running():
             raise LocalClusterError(f"still running: {', '.join(running)}")
+        if used := [layout.name for layout in self.layouts if _is_in_use(layout)]:
+            raise LocalClusterError(f"a process that is not known here uses the data of {', '.join(used)}")
         if (self.directory / MARKER_FILE).exists():
             shutil.rmtree(self.directory)
 
     def _identity(self, name: str) -> processes.Identity | None:
-        identity = processes.load(self.layout(name).process)
-        return identity if identity and processes.is_alive(identity) else None
+        layout = self.layout(name)
+        identity = processes.load(layout.process)
+        if identity and processes.is_alive(identity):
+            return identity
+        # The file may be damaged, gone, or older than the process: whoever has the data runs.
+        return self._find(name) if _is_in_use(layout) else None
+
+    def _find(self, name: str) -> processes.Identity | None:
+        return processes.find(_serve_arguments(self.layout(name)))
 
     def _spawn(self, layout: NodeLayout, extra: Mapping[str, str]) -> None:
-        config = str(layout.config)
-        command = [sys.executable, "-m", "replcache.cli.main", "serve", "--config", config]
+        command = [sys.executable, "-m", "replcache.cli.main", *_serve_arguments(layout)]
         # Variables of the caller's shell must not leak into nodes: REPLCACHE_* outranks their files.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("REPLCACHE_")}
         # The package may be a checkout that only the caller's own import path knows.
@@ -185,7 +198,7 @@ class LocalCluster:
             [package_home, *filter(None, [environment.get("PYTHONPATH")])]
         )
         environment |= extra
-        identity = processes.spawn_detached(command, layout.log, environment, marker=config)
+        identity = processes.spawn_detached(command, layout.log, environment, marker=command[-1])
         processes.save(identity, layout.process)
 
     @contextlib.contextmanager
@@ -193,3 +206,20 @@ class LocalCluster:
         with (self.directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _serve_arguments(layout: NodeLayout) -> list[str]:
+    """How the command line of its process ends; the last one is its marker."""
+    return ["serve", "--config", str(layout.config)]
+
+
+def _is_in_use(layout: NodeLayout) -> bool:
+    """Whether a process holds the lock that a node keeps on its data directory."""
+    try:
+        with layout.data_lock.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False

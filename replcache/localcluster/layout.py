@@ -45,6 +45,11 @@ class NodeLayout:
         return self.folder / "data"
 
     @property
+    def data_lock(self) -> Path:
+        """Locked by the node as long as it uses the data (replcache/raft/identity.py)."""
+        return self.data / "lock"
+
+    @property
     def log(self) -> Path:
         return self.folder / "node.log"
 

@@ -110,9 +110,30 @@ def load(path: Path) -> Identity | None:
     """None: never started, stopped, or the file is not one of ours."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        return Identity(int(fields["pid"]), str(fields["started"]), str(fields["marker"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        identity = Identity(int(fields["pid"]), str(fields["started"]), str(fields["marker"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    # Zero and negative numbers mean groups of processes to the system.
+    return identity if 0 < identity.pid < 2**31 else None
+
+
+def find(end: Sequence[str]) -> Identity | None:
+    """A process of this user whose command line ends so, when what was written down of it is lost.
+
+    The last of `end` is its marker. Only where there is a /proc; elsewhere nothing is found.
+    """
+    if sys.platform != "linux":
+        return None
+    for entry in Path("/proc").iterdir():
+        try:
+            is_mine = entry.name.isdigit() and entry.stat().st_uid == os.getuid()
+        except FileNotFoundError:
+            continue
+        seen = _look_proc(int(entry.name)) if is_mine else None
+        # What follows the last argument's end is empty.
+        if seen is not None and seen[1] is not None and seen[1][:-1][-len(end) :] == tuple(end):
+            return Identity(int(entry.name), seen[0], end[-1])
+    return None
 
 
 def _reap(pid: int) -> None:

@@ -21,6 +21,8 @@ AdminDone = Callable[[ReplcacheError | None], None]
 
 # A learner this close to the leader's log has caught up: less than one Append at full speed.
 PROMOTE_LAG_ENTRIES_MAX = 100
+# Requests to a leader that are waited for. Callers have deadlines: nobody waits for older ones any more.
+ASKED_MAX = 256
 
 
 class Admin:
@@ -46,6 +48,8 @@ class Admin:
         self._id += 1
         if engine.send(engine.leader, AdminRequest(self._id, engine.boot, action, member)):
             self._asked[self._id] = done
+            if len(self._asked) > ASKED_MAX:
+                del self._asked[next(iter(self._asked))]
         else:
             done(NotApplied(f"{engine.leader} is not connected"))
 

@@ -32,10 +32,33 @@ OpenMode = Literal["read", "append", "create"]
 DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class DiskFull(StorageError):
+# No descriptor left in the process or on the machine: nothing is broken, some are closed sooner or later.
+OUT_OF_FILES_ERRORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+class TryLater(StorageError):
+    """Something is used up, nothing is broken: what was tried doesn't count, and may be tried again."""
+
+
+class DiskFull(TryLater):
     """There is no room for the write. Nothing of it counts; it may be tried again when there is room."""
 
     reason = "DISK_FULL"
+
+
+class OutOfFiles(TryLater):
+    """No file can be opened now; it may be tried again when others were closed."""
+
+    reason = "OUT_OF_FILES"
+
+
+def storage_error(what: str, error: OSError) -> StorageError:
+    """The error of the kind that says whether it may be tried again, to be raised from `error`."""
+    if error.errno in DISK_FULL_ERRORS:
+        return DiskFull(f"{what}: no room: {error}")
+    if error.errno in OUT_OF_FILES_ERRORS:
+        return OutOfFiles(f"{what}: out of file descriptors: {error}")
+    return StorageError(f"{what}: {error}")
 
 
 class DiskFile(Protocol):

@@ -34,10 +34,11 @@ class Election:
         if engine.is_leader or now < engine.election_deadline:
             return
         engine.set_election_deadline()
-        if not engine.may_campaign():
-            return
+        # Also who only waits for another's election (learners, full disks) must not name a leader that is
+        # gone: it sends clients there, and asks it for reads and writes.
         engine.lose_leader()
-        self._start_pre_vote()
+        if engine.may_campaign():
+            self._start_pre_vote()
 
     def reset(self) -> None:
         """A new term or a known leader: whatever was being collected is void."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import google_crc32c
 
 from replcache.errors import StorageError
-from replcache.raft.disk import Disk, DiskLock
+from replcache.raft.disk import Disk, DiskLock, storage_error
 from replcache.raft.failpoints import fail_point
 
 IDENTITY_FILE = "identity"
@@ -128,7 +128,7 @@ class Identity:
         It never changes: the same bytes again do nothing, others are a programmer error.
 
         Raises:
-            StorageError: it could not be written; the node must not act on it.
+            StorageError: it could not be written; the node must not act on it. TryLater: it may try again.
         """
         if self.bootstrap == configuration:
             return
@@ -137,7 +137,7 @@ class Identity:
         try:
             _store(self._disk, self._directory, fields)
         except OSError as error:
-            raise StorageError(f"{self._directory}: the identity can't be written: {error}") from error
+            raise storage_error(f"{self._directory}: the identity can't be written", error) from error
         self._fields = fields
 
     def close(self) -> None:

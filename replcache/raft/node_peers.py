@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from replcache.constants import DISK_FULL_RETRY_S
 from replcache.errors import ConfigError
 from replcache.raft import bootstrap
+from replcache.raft.disk import TryLater
 from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
 from replcache.raft.messages import Hello, Hint, Message
 from replcache.raft.peer_listener import parse_address
@@ -30,6 +32,7 @@ class NodePeers:
         self._heard: dict[str, Hello] = {}
         # Addresses of nodes that have dialled this one and that it did not know.
         self._learned: dict[str, str] = {}
+        self._remember_at = float("-inf")
         self.transport = PeerTransport(
             node=config.name,
             cluster_id=config.cluster_id,
@@ -64,10 +67,17 @@ class NodePeers:
 
     def remember_rejoin(self) -> None:
         """Taken in again after a lost disk: from now on this directory is not a fresh one."""
-        engine = self._node.engine
-        if not engine.is_bootstrapped and engine.is_recognised:
-            self._node.storage.identity.set_bootstrap(encode_configuration(engine.configurations.current))
-            engine.is_bootstrapped = True
+        node, engine = self._node, self._node.engine
+        if engine.is_bootstrapped or not engine.is_recognised or node.clock.now() < self._remember_at:
+            return
+        try:
+            node.storage.identity.set_bootstrap(encode_configuration(engine.configurations.current))
+        except TryLater as error:
+            # It is recognised without it; a restart before it is written finds what one before this finds.
+            self._remember_at = node.clock.now() + DISK_FULL_RETRY_S
+            log.warning("rejoin_not_remembered_yet", node=node.config.name, error=str(error))
+            return
+        engine.is_bootstrapped = True
 
     def _on_message(self, peer: str, message: Message, _epoch: int) -> None:
         if isinstance(message, Hint):

@@ -8,12 +8,16 @@ Nothing here touches consensus: a lost question or answer costs the asker its de
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
 from replcache.constants import PEER_ANSWER_BYTES_MAX, PEER_QUESTIONS_MAX
 from replcache.raft.messages import AdminReply, AdminRequest, Message
 from replcache.raft.port import Answerer
 
 if TYPE_CHECKING:
     from replcache.raft.node import RaftNode
+
+log = structlog.get_logger("replcache.raft")
 
 _PREFIX = "ask "
 # Apart from the ids of administrative calls, which count from 1.
@@ -82,9 +86,12 @@ class Questions:
         self._answering += 1
         try:
             payload = await answerer(message.payload)
+            error = f"the answer has {len(payload)} bytes" if len(payload) > PEER_ANSWER_BYTES_MAX else ""
+        except Exception as err:
+            # What one peer asks for must not stop the node: log and state have no part in an answer.
+            log.error("question_not_answered", question=message.action, peer=peer, exc_info=err)
+            payload, error = b"", "the question could not be answered"
         finally:
             self._answering -= 1
-        reply = AdminReply(message.id, message.boot, payload=payload)
-        if len(payload) > PEER_ANSWER_BYTES_MAX:
-            reply = AdminReply(message.id, message.boot, f"the answer has {len(payload)} bytes")
+        reply = AdminReply(message.id, message.boot, error, payload=b"" if error else payload)
         self._node.transport.send(peer, reply)

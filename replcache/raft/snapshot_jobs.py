@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from replcache.constants import SNAPSHOT_REST, SNAPSHOT_REST_S_MAX
+from replcache.constants import DISK_FULL_RETRY_S, SNAPSHOT_REST, SNAPSHOT_REST_S_MAX
 from replcache.errors import CorruptSnapshot
-from replcache.raft.disk import DiskFull
+from replcache.raft.disk import TryLater
 from replcache.raft.membership import decode_configuration, encode_configuration
 from replcache.raft.snapshot_transfer import SnapshotInfo, compact_log
 from replcache.raft.snapshots import SnapshotFile, SnapshotStore
@@ -33,6 +33,7 @@ class SnapshotJobs:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._newest = store.latest()
         self._serving: SnapshotFile | None = None
+        self._serve_at = float("-inf")
         self._receiving_total = 0
         self._is_busy = False
         self._is_closing = threading.Event()
@@ -71,18 +72,26 @@ class SnapshotJobs:
             newest = self._newest
             if newest is None or (newest.index, newest.term) != (info.index, info.term):
                 return None
+            if self._node.clock.now() < self._serve_at:
+                return None
             self._close_serving()
-            self._serving = self._store.open_raw(newest)
+            try:
+                self._serving = self._store.open_raw(newest)
+            except TryLater as error:
+                # As if it were gone: the follower is served later, and the node goes on.
+                self._serve_at = self._node.clock.now() + DISK_FULL_RETRY_S
+                log.warning("snapshot_not_served", index=newest.index, error=str(error))
+                return None
         return self._serving.read(offset, size)
 
     def receive(self, index: int, term: int, total: int, offset: int, data: bytes) -> int:
-        receiver = self._store.receiver(index, term, total)
         self._receiving_total = total
-        if receiver is None:
-            return total  # it is here already, from before a restart: only loading is left
         try:
+            receiver = self._store.receiver(index, term, total)
+            if receiver is None:
+                return total  # it is here already, from before a restart: only loading is left
             return receiver.write(offset, data)
-        except (CorruptSnapshot, DiskFull) as error:
+        except (CorruptSnapshot, TryLater) as error:
             log.warning("snapshot_chunk_refused", index=index, offset=offset, error=str(error))
             return 0
 
@@ -130,8 +139,8 @@ class SnapshotJobs:
         writer = self._store.writer(index, term, members, self._paced(view.chunks()))
         try:
             written = await loop.run_in_executor(self._thread, writer.run)
-        except DiskFull as error:
-            log.error("snapshot_failed_disk_full", index=index, error=str(error))
+        except TryLater as error:
+            log.error("snapshot_failed", index=index, error=str(error))
             return
         finally:
             # Not read to its end after an error: until it is closed the machine keeps every old row.
@@ -171,7 +180,7 @@ class SnapshotJobs:
         receiving = self._node.engine.snapshots_in
         try:
             info = await loop.run_in_executor(self._thread, self._publish, index, term)
-        except (CorruptSnapshot, DiskFull) as error:
+        except (CorruptSnapshot, TryLater) as error:
             log.error("received_snapshot_refused", index=index, error=str(error))
             receiving.on_verified(index, term, is_good=False)
             self._node.kick()
@@ -179,7 +188,12 @@ class SnapshotJobs:
         # Also when it is not loaded any more: the store deletes the one before it with the next.
         self._set_newest(info)
         if receiving.on_verified(index, term, is_good=True):
-            machine = await loop.run_in_executor(self._thread, self._load, info)
+            try:
+                machine = await loop.run_in_executor(self._thread, self._load, info)
+            except TryLater as error:
+                # Not acknowledged: the leader asks again, and only loading is left then.
+                log.error("received_snapshot_not_loaded", index=index, error=str(error))
+                return
             members = decode_configuration(info.configuration)
             receiving.on_loaded(index, term, members, machine)
             self._last_index = max(self._last_index, index)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from replcache.errors import CorruptSnapshot, StorageError
-from replcache.raft.disk import DISK_FULL_ERRORS, Disk, DiskFile, DiskFull
+from replcache.raft.disk import Disk, DiskFile, storage_error
 from replcache.raft.failpoints import fail_point
 from replcache.raft.snapshot_format import (
     SnapshotEncoder,
@@ -101,14 +101,15 @@ class SnapshotStore:
         Raises:
             CorruptSnapshot: the newest one is damaged; an older one is no substitute, because the log may
                 have been compacted behind it.
-            StorageError: of another cluster, another version, or not readable.
+            StorageError: of another cluster, another version, or not readable. TryLater: out of files.
         """
-        found = self._list()
-        if not found:
-            return None
-        index, term, name = found[-1]
-        path = f"{self._directory}/{name}"
+        path = self._directory
         try:
+            found = self._list()
+            if not found:
+                return None
+            index, term, name = found[-1]
+            path = f"{self._directory}/{name}"
             file = self._disk.open(path, "read")
             try:
                 header, _ = read_header(file, path)
@@ -116,7 +117,7 @@ class SnapshotStore:
             finally:
                 file.close()
         except OSError as error:
-            raise StorageError(f"{path}: the snapshot can't be read: {error}") from error
+            raise storage_error(f"{path}: the snapshot can't be read", error) from error
         self._require(header, index, term, path)
         return SnapshotInfo(index, term, header.configuration, header.cluster_id, size, path)
 
@@ -125,7 +126,7 @@ class SnapshotStore:
 
         Raises:
             CorruptSnapshot: names file, offset and what to do.
-            StorageError: not readable.
+            StorageError: not readable. TryLater: out of files.
         """
         opened = self.open_raw(info)
         try:
@@ -139,11 +140,15 @@ class SnapshotStore:
         return opened
 
     def open_raw(self, info: SnapshotInfo) -> SnapshotFile:
-        """Opens a snapshot for serving its bytes to followers, who check them. Raises StorageError."""
+        """Opens a snapshot for serving its bytes to followers, who check them.
+
+        Raises:
+            StorageError: not readable. TryLater: out of files.
+        """
         try:
             return SnapshotFile(self._disk.open(info.path, "read"), info)
         except OSError as error:
-            raise StorageError(f"{info.path}: the snapshot can't be read: {error}") from error
+            raise storage_error(f"{info.path}: the snapshot can't be read", error) from error
 
     def writer(
         self, index: int, term: int, configuration: bytes, chunks: Iterable[bytes]
@@ -160,10 +165,14 @@ class SnapshotStore:
 
         Returns:
             None when the store holds this snapshot or a newer one already.
+        Raises:
+            StorageError: the directory can't be read. TryLater: out of files.
         """
-        newest = self._list()
-        if newest and newest[-1][0] >= index:
-            return None
+        try:
+            if self._is_superseded(index):
+                return None
+        except OSError as error:
+            raise storage_error(f"{self._directory}: the snapshots can't be read", error) from error
         current = self._receiver
         if current is not None:
             if current.usable and (current.index, current.term, current.total) == (index, term, total):
@@ -201,7 +210,12 @@ class SnapshotStore:
         fail_point("snapshot.before_rename")
         self._disk.rename(temporary, path)
         fail_point("snapshot.before_dir_fsync")
-        self._disk.fsync_dir(self._directory)
+        try:
+            self._disk.fsync_dir(self._directory)
+        except OSError:
+            # A name that is there counts as durable, and the log in front of it as superfluous.
+            self._unlink_if_there(path)
+            raise
         fail_point("snapshot.after_dir_fsync")
         for _, _, name in self._list()[:-KEPT_SNAPSHOTS]:
             self._unlink_if_there(f"{self._directory}/{name}")
@@ -217,9 +231,7 @@ class SnapshotStore:
             raise StorageError(f"{path}: the file can't be removed: {error}") from error
 
     def _failure(self, path: str, error: OSError) -> StorageError:
-        if error.errno in DISK_FULL_ERRORS:
-            return DiskFull(f"{path}: no room for the snapshot: {error}")
-        return StorageError(f"{path}: the snapshot can't be written: {error}")
+        return storage_error(f"{path}: the snapshot can't be written", error)
 
 
 class SnapshotWriter:
@@ -239,7 +251,7 @@ class SnapshotWriter:
         Returns:
             None when the store holds this snapshot or a newer one (one was installed meanwhile).
         Raises:
-            DiskFull: no room; nothing is left behind, it may be tried again.
+            TryLater: no room, or out of files; nothing is left behind, it may be tried again.
             StorageError: the disk failed.
         """
         store = self._store
@@ -312,7 +324,7 @@ class SnapshotReceiver:
 
         Raises:
             CorruptSnapshot: more bytes than announced; the transfer is abandoned.
-            DiskFull, StorageError: as SnapshotWriter.run; the transfer is abandoned.
+            TryLater, StorageError: as SnapshotWriter.run; the transfer is abandoned.
         """
         assert self.usable, "the transfer was abandoned"
         if offset + len(data) > self.total:
@@ -342,7 +354,7 @@ class SnapshotReceiver:
         Raises:
             CorruptSnapshot: what was received is damaged or not what was announced. The store is
                 unchanged; the leader has to send again from offset 0.
-            DiskFull, StorageError: as SnapshotWriter.run.
+            TryLater, StorageError: as SnapshotWriter.run.
         """
         assert self.usable, "the transfer was abandoned"
         assert self.is_whole, f"{self.offset} of {self.total} bytes are there"

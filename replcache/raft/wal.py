@@ -11,9 +11,10 @@ Which disk errors are survived:
       of the group counts, complete() puts it back in front of the buffer, and the next job tries again, at
       the same place, so that whatever was half written is overwritten. The caller refuses proposals
       meanwhile.
-    * Any other error, and every error of a sync (also ENOSPC): the log has failed for good, every further job
-      raises. The pages may be marked clean without being on the disk; trying again would report success
-      (fsyncgate). Only a restart, which reads from the device what is really there, may go on.
+    * Any other error (also EMFILE: a leader that can't begin a segment has to make way for one that can), and
+      every error of a sync (also ENOSPC): the log has failed for good, every further job raises. The pages
+      may be marked clean without being on the disk; trying again would report success (fsyncgate). Only a
+      restart, which reads from the device what is really there, may go on.
 
 Entries are dropped in front by compact_to() when a durable snapshot holds them, and behind by
 truncate_from(), which appends a record and overwrites nothing. Formats: wal_format.py; what is done with

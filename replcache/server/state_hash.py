@@ -151,9 +151,9 @@ def compared(answers: dict[str, bytes]) -> tuple[int, tuple[str, ...], tuple[str
     """
     found: dict[str, tuple[int, str]] = {}
     for name, answer in answers.items():
-        if answer:
-            fields = json.loads(answer)
-            found[name] = (fields["index"], fields["digest"])
+        said = _index_and_digest(name, answer) if answer else None
+        if said is not None:
+            found[name] = said
     indexes = [index for index, _ in found.values()]
     if not indexes:
         return None
@@ -167,3 +167,18 @@ def compared(answers: dict[str, bytes]) -> tuple[int, tuple[str, ...], tuple[str
         return index, (), tuple(sorted(digests))
     equal = tuple(sorted(name for name, digest in digests.items() if digest == counts[0][0]))
     return index, equal, tuple(sorted(set(digests) - set(equal)))
+
+
+def _index_and_digest(name: str, answer: bytes) -> tuple[int, str] | None:
+    """What a node answered; None, and logged, when it is no answer: another version's, or a damaged one."""
+    try:
+        fields = json.loads(answer)
+        index, digest = fields["index"], fields["digest"]
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        _log.warning("state_answer_unreadable", node=name, error=str(error))
+        return None
+    # bool is an int in Python: true would be index 1.
+    if type(index) is not int or not 0 <= index < 2**64 or type(digest) is not str:
+        _log.warning("state_answer_unreadable", node=name, error="index and digest of other types")
+        return None
+    return index, digest

@@ -155,6 +155,9 @@ def _history(events: Iterable[_Event], shape: Shape, failed_cas_is_answer: bool)
             operations[index] = _ended(operations[index], time, outcome, shape, called, value, kind == "ok")
             if outcome is not Outcome.UNKNOWN:
                 del running[process]
+        elif kind == "ok":
+            # What it tells of may be the very violation: without its call no verdict may be a pass.
+            raise HistoryError(f"event {time}: process {process} ends a {function} that it never began")
     return History(tuple(operations))
 
 

@@ -115,6 +115,8 @@ def test_operators_commands_that_ask_each_node_show_their_token(place: Place, tm
         place, "snapshot", "save", f"{backup}.2", *with_certificate, REPLCACHE_TOKEN=place.file.token("shop")
     )
     assert (shop.returncode, "[PERMISSION_DENIED]" in shop.stderr) == (6, True), shop.stderr
+    shop = replcache(place, "hash", *with_certificate, REPLCACHE_TOKEN=place.file.token("shop"))
+    assert (shop.returncode, "[PERMISSION_DENIED]" in shop.stderr) == (6, True), shop.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "token"]
 
 

@@ -11,12 +11,13 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from replcache.errors import NoLeader, NotApplied, OutcomeUnknown, ReplcacheError, StalenessUnavailable
 from replcache.raft import bootstrap
-from replcache.raft.disk import DiskFull
+from replcache.raft.disk import DiskFull, TryLater
 from replcache.raft.engine import Engine
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.membership import Configuration, decode_configuration, encode_configuration
@@ -350,9 +351,10 @@ class Process:
 
     def _remember_rejoin(self) -> None:
         if not self.engine.is_bootstrapped and self.engine.is_recognised:
-            members = self.engine.configurations.current
-            self.storage.identity.set_bootstrap(encode_configuration(members))
-            self.engine.is_bootstrapped = True
+            members = encode_configuration(self.engine.configurations.current)
+            with suppress(TryLater):
+                self.storage.identity.set_bootstrap(members)
+                self.engine.is_bootstrapped = True
 
     def on_configuration(self, members: Configuration) -> None:
         self.world.on_configuration(self, members)

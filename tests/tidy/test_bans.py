@@ -12,9 +12,11 @@ BROAD_EXCEPT_ALLOWED = (
     "replcache/raft/apply.py",
     "replcache/raft/node.py",
     "replcache/raft/log_sync.py",
+    "replcache/raft/questions.py",
     "replcache/server/interceptors.py",
     "replcache/server/gateway_calls.py",
     "replcache/client/bridge.py",
+    "replcache/client/pipeline.py",
     "replcache/patterns/source.py",
     "replcache/patterns/cached_drivers.py",
 )

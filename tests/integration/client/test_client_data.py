@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from replcache import errors
+from replcache.client.codec import Typed
 from replcache.client.types import Consistency, DeleteResult, SetResult
 from replcache.pb.v1 import common_pb2
 from tests.helpers.client_driver import ClusterThread, Driver
@@ -43,6 +44,28 @@ def test_missing_key_is_none_and_counts_as_miss(client: Driver) -> None:
 def test_values_come_back_as_they_were(client: Driver, value: object) -> None:
     client.set("key", value)
     assert client.get_value("key") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (Typed(b"x", "text/\ud800"), errors.InvalidRequest),
+        (Typed(b"x", "x" * 129), errors.TooLarge),
+        (Typed("x", "image/png"), errors.InvalidRequest),  # type: ignore[arg-type]  # the mistake
+        (Typed(b"x", ["image/png"]), errors.InvalidRequest),  # type: ignore[arg-type]
+    ],
+)
+def test_what_no_message_can_hold_is_refused_at_once(
+    client: Driver, cluster: ClusterThread, value: Typed, error: type[errors.ReplcacheError]
+) -> None:
+    for call in (
+        lambda: client.set("key", value),
+        lambda: client.set("key", value, nx=True),
+        lambda: client.set_many({"key": value}),
+    ):
+        with pytest.raises(error):
+            call()
+    assert not cluster.cluster.requests()
 
 
 def test_str_and_bytes_keys_name_the_same_entry(client: Driver) -> None:

@@ -28,6 +28,9 @@ async def test_peers_answer_what_they_know(tmp_path: Path) -> None:
             await never.wait()
             return b""
 
+        async def broken(_: bytes) -> bytes:
+            raise RuntimeError("a bug in the answerer")
+
         n2.answer("echo", echo)
         n3.answer("echo", too_much)
         n3.answer("silence", silent)
@@ -35,6 +38,10 @@ async def test_peers_answer_what_they_know(tmp_path: Path) -> None:
         now = cluster.clock.now
         assert await n1.ask("echo", b"hello", now() + scaled(5)) == {"n2": b"n2 heard hello"}
         assert await n1.ask("who are you", b"", now() + scaled(5)) == {}
+        # A bug in an answer costs that answer, not the node: n2 halted would be in cluster.halts.
+        n2.answer("broken", broken)
+        n3.answer("broken", echo)
+        assert await n1.ask("broken", b"!", now() + scaled(5)) == {"n3": b"n2 heard !"}
         # One that says nothing costs the deadline, and no more.
         assert await n1.ask("silence", b"!", now() + 0.2) == {"n2": b"n2 heard !"}
         never.set()

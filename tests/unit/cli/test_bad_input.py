@@ -50,6 +50,48 @@ def test_text_that_is_not_utf8_is_refused(command: tuple[str, ...]) -> None:
     assert (result.exit_code, "is no UTF-8 text" in result.stderr) == (2, True), result.output
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--ttl", "\u00b2"),
+        ("--ttl", "\u0663s"),
+        ("--timeout", "\u0663"),
+        ("--fence", "lock:\u0663"),
+        ("--fence", "lock:" + "9" * 5000),
+    ],
+)
+def test_other_digits_than_ascii_ones_are_refused(options: tuple[str, str]) -> None:
+    result = replcache("set", "key", "value", "--timeout", "50ms", *options)
+    assert result.exit_code in (2, 4), result.output
+    assert options[0] in result.stderr or "duration" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("info",),
+        (
+            "restore",
+            "--name",
+            "n1",
+            "--members",
+            "n1=h:1/h:2",
+            "--cluster-name",
+            "c",
+            "--data-dir",
+            "{file}.new",
+        ),
+    ],
+)
+def test_a_snapshot_file_that_is_not_there_is_a_wrong_command_line(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "none"
+    words = (word.format(file=file) for word in command[1:])
+    result = replcache("snapshot", command[0], str(file), *words)
+    assert (result.exit_code, "No such file" in result.stderr) == (2, True), result.output
+
+
 def test_a_revision_that_cannot_be_is_refused() -> None:
     result = replcache("watch", "--start", "9" * 30, "--for", "1s")
     assert (result.exit_code, "is no revision" in result.stderr) == (4, True), result.output

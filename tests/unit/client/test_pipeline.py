@@ -258,3 +258,22 @@ async def test_a_write_with_an_open_fate_never_changes_its_sequence(seed: int) -
         for before, after in pairwise(tries):
             if after[2]:
                 assert after[:2] == before[:2]
+
+
+async def test_a_request_that_fits_into_no_message_fails_at_once_and_alone(core: FakeCore) -> None:
+    """Its error went to the loop's handler, and every caller of the message waited for the deadline."""
+    waiters = [core.write() for _ in range(5)]
+    bad: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    core.pipeline.writes.join_set(b"k", [5], "", 0, 10.0, bad)  # type: ignore[arg-type]  # the mistake
+    for _ in range(20):
+        await turns()
+        for link in core.links.values():
+            sent, link.sent = link.sent, []
+            for request in sent:
+                core.pipeline.on_response(link, answer(request))  # type: ignore[arg-type]
+    assert [waiter.done() for waiter in (*waiters, bad)] == [True] * 6
+    assert all(waiter.exception() is None for waiter in waiters)
+    assert isinstance(bad.exception(), errors.InvalidRequest)
+    check_account(core)
+    assert core.session is not None
+    assert core.session.acked_below == core.session.take(), "a sequence was left open"

@@ -137,6 +137,19 @@ def test_a_conditional_expire_that_is_refused_raises(r: Any) -> None:
         r.client.unguard("guarded/")
 
 
+@pytest.mark.timeout(30)
+def test_an_append_that_is_refused_leaves_no_key_behind(r: Any) -> None:
+    assert r.append("small/k", "ab") == 2
+    assert r.append("small/k", "c") == 3
+    r.client.set_namespace("small", "small/", max_bytes=1000)
+    try:
+        with pytest.raises(redis.ResponseError, match=r"quota|room|bytes"):
+            r.append("small/none", "x" * 2000)
+        assert r.keys("small/*") == ["small/k"]
+    finally:
+        r.client.remove_namespace("small")
+
+
 def test_values_in_parts(server: ServingThread, r: Any) -> None:
     with Client(server.url, part_bytes=100) as client:
         client.set("big", "x" * 1000)

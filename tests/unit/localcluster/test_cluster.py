@@ -1,11 +1,15 @@
 """LocalCluster: shapes, ports and files; the nodes themselves run in tests/e2e."""
 
+import fcntl
+import os
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from replcache.localcluster import LocalCluster, LocalClusterError, Ports
+from replcache.localcluster import LocalCluster, LocalClusterError, Ports, processes
+from tests.helpers.wait import wait_until
 
 
 def test_new_cluster_has_the_documented_ports(tmp_path: Path) -> None:
@@ -98,3 +102,52 @@ def test_a_file_in_place_of_the_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LocalClusterError, match=r"file/cluster\.json can't be read: Not a directory"):
         LocalCluster(tmp_path / "file")
+
+
+def test_data_in_use_is_not_wiped(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path / "c")
+    cluster.prepare()
+    data = cluster.layout("n2").data
+    data.mkdir()
+    with (data / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LocalClusterError, match="the data of n2"):
+            cluster.wipe()
+    assert data.exists()
+    cluster.wipe()
+    assert not data.exists()
+
+
+# Stands for a node: has the lock of its data, and its command line ends as that of `serve`.
+NODE = """
+import fcntl, pathlib, signal, sys
+data = pathlib.Path(sys.argv[-1]).parent / "data"
+data.mkdir()
+lock = (data / "lock").open("w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("record", [None, "{", '{"pid": 99999999, "started": "before", "marker": "x"}'])
+def test_a_node_whose_record_is_lost_is_found_and_stopped(tmp_path: Path, record: str | None) -> None:
+    """`down` left it running, and `down --wipe` deleted the data under it."""
+    cluster = LocalCluster(tmp_path / "c", nodes=1)
+    cluster.prepare()
+    layout = cluster.layout("n1")
+    command = [sys.executable, "-c", NODE, "serve", "--config", str(layout.config)]
+    identity = processes.spawn_detached(command, layout.log, os.environ, command[-1])
+    try:
+        wait_until(lambda: b"ready" in layout.log.read_bytes(), 10, "the node is up")
+        if record is not None:
+            layout.process.write_text(record)
+        assert cluster.running() == {"n1": identity.pid}
+        with pytest.raises(LocalClusterError, match="still running: n1"):
+            cluster.wipe()
+        assert cluster.stop() == ("n1",)
+        assert not processes.is_alive(identity)
+        cluster.wipe()
+    finally:
+        processes.stop([identity], 0.1)

@@ -101,8 +101,33 @@ def test_identity_survives_the_file(tmp_path: Path) -> None:
     assert processes.load(tmp_path / "process.json") == identity
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "started": "", "marker": ""}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"pid": 1}',
+        '{"pid": "x", "started": "", "marker": ""}',
+        '{"pid": 0, "started": "", "marker": ""}',
+        '{"pid": -1, "started": "", "marker": ""}',
+        '{"pid": 1e300, "started": "", "marker": ""}',
+        '{"pid": Infinity, "started": "", "marker": ""}',
+    ],
+)
 def test_unreadable_file_is_no_process(tmp_path: Path, text: str) -> None:
     (tmp_path / "process.json").write_text(text)
     assert processes.load(tmp_path / "process.json") is None
     assert processes.load(tmp_path / "missing.json") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_process_is_found_by_the_end_of_its_command_line(tmp_path: Path, started: list[Identity]) -> None:
+    identity = spawn(tmp_path, started, "serve", "config")
+    marker = identity.marker
+    found = processes.find([marker, "serve", "config"])
+    assert found == replace(identity, marker="config")
+    # An editor with the file open carries the path too, and is not to be stopped.
+    assert processes.find(["edit", "serve", "config"]) is None
+    assert processes.find([marker, "serve"]) is None

@@ -1,8 +1,11 @@
 """The engine's rules, one test a rule, on engines that are moved step by step."""
 
+from dataclasses import replace
+
 import pytest
 
 from replcache.errors import NodeHalted
+from replcache.raft.admin import ASKED_MAX
 from replcache.raft.messages import Append, AppendReply, Heartbeat, PreVoteReply, RequestVote, WireEntry
 from replcache.raft.port import Member
 from replcache.statemachine.results import SetResult
@@ -217,6 +220,44 @@ def test_a_disk_that_fills_up_while_pre_votes_are_counted_ends_the_campaign_not_
     candidate.receive("c", PreVoteReply(candidate.term, candidate.election._round, True))
     assert not candidate.is_candidate
     assert not candidate.halted
+
+
+@pytest.mark.parametrize("kind", ["learner", "full disk"])
+def test_who_may_not_campaign_names_no_leader_that_is_gone(net, kind):
+    net.elect("a")
+    net.advance(0.2)
+    node = net.nodes["c"]
+    if kind == "learner":
+        members = tuple(
+            replace(member, voter=member.name != "c") for member in node.engine.configurations.current
+        )
+        node.engine.configurations.reset(0, members, 0)
+    node.wal.disk_full = kind == "full disk"
+    net.isolate("c")
+    net.advance(3.0)
+    assert node.engine.leader == ""
+    assert node.engine.election.pre_votes_started == 0
+    refusals: list[object] = []
+    node.engine.admin.request("transfer", Member("b", "", ""), refusals.append)
+    assert "no leader is known" in str(refusals[0])
+    node.wal.disk_full = False
+    net.heal()
+    net.advance(0.2)
+    assert node.engine.leader == net.leader.name
+
+
+def test_administrative_calls_without_an_answer_do_not_pile_up(net):
+    net.elect("a")
+    net.advance(0.2)
+    admin = net.nodes["c"].engine.admin
+    answers: list[object] = []
+    for _ in range(ASKED_MAX + 50):
+        admin.request("transfer", Member("nobody", "", ""), answers.append)
+    net.nodes["c"].outbox.clear()  # lost on the way
+    assert len(admin._asked) == ASKED_MAX
+    admin.request("transfer", Member("nobody", "", ""), answers.append)
+    net.deliver_all()
+    assert len(answers) == 1, "the newest is still waited for"
 
 
 def test_reads_do_not_pile_up_while_nobody_leads(net):

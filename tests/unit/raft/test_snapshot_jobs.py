@@ -1,5 +1,6 @@
 """A snapshot that is taken rests after each chunk, for as long as the chunk's work makes others wait."""
 
+import errno
 import pathlib
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -8,9 +9,12 @@ from typing import Any, cast
 import pytest
 
 from replcache.constants import SNAPSHOT_REST, SNAPSHOT_REST_S_MAX
-from replcache.raft.disk import OsDisk
+from replcache.raft.disk import DiskFile, OpenMode, OsDisk
+from replcache.raft.membership import encode_configuration
 from replcache.raft.snapshot_jobs import SnapshotJobs
+from replcache.raft.snapshots import SnapshotInfo as StoredSnapshot
 from replcache.raft.snapshots import SnapshotStore
+from replcache.statemachine.machine import StateMachine
 
 
 class Jobs:
@@ -67,6 +71,7 @@ async def test_a_snapshot_that_came_too_late_to_be_loaded_is_served_and_not_the_
     store = SnapshotStore.open(disk, f"{tmp_path}/own", b"test")
     store.writer(5, 1, b"", [b"old"]).run()
     node = SimpleNamespace(
+        clock=SimpleNamespace(now=lambda: 100.0),
         storage=SimpleNamespace(applied_index=5, wal=SimpleNamespace(bytes_written=0)),
         engine=SimpleNamespace(
             snapshots_in=SimpleNamespace(on_verified=lambda index, term, is_good: False),
@@ -83,4 +88,73 @@ async def test_a_snapshot_that_came_too_late_to_be_loaded_is_served_and_not_the_
     info = jobs.latest()
     assert info is not None
     assert jobs.read(info, 0, len(data)) == data
+    await jobs.close()
+
+
+class FewFiles(OsDisk):
+    """Opens nothing and lists nothing while it is out of descriptors."""
+
+    def __init__(self) -> None:
+        self.is_out = False
+
+    def open(self, path: str, mode: OpenMode) -> DiskFile:
+        self.refuse()
+        return super().open(path, mode)
+
+    def listdir(self, path: str) -> list[str]:
+        self.refuse()
+        return super().listdir(path)
+
+    def refuse(self) -> None:
+        if self.is_out:
+            raise OSError(errno.EMFILE, "injected")
+
+
+async def test_out_of_files_nothing_is_served_taken_or_received_and_later_all_is(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Each of these raised before, which stops the node, for want of a descriptor of another part of it."""
+    disk = FewFiles()
+    store = SnapshotStore.open(disk, f"{tmp_path}/own", b"test")
+    machine = StateMachine()
+    store.writer(5, 1, encode_configuration(()), machine.begin_snapshot().chunks()).run()
+    time, verified, loaded = [100.0], [], []
+    node = SimpleNamespace(
+        clock=SimpleNamespace(now=lambda: time[0]),
+        storage=SimpleNamespace(applied_index=5, wal=SimpleNamespace(bytes_written=0)),
+        engine=SimpleNamespace(
+            snapshots_in=SimpleNamespace(
+                on_verified=lambda index, term, is_good: verified.append(is_good) or is_good,
+                on_loaded=lambda index, *_: loaded.append(index),
+            ),
+            snapshots_out=SimpleNamespace(is_sending=False),
+        ),
+        kick=lambda: None,
+        wake_waiters=lambda: None,
+    )
+    jobs = SnapshotJobs(cast(Any, node), store)
+    info = jobs.latest()
+    assert info is not None
+    disk.is_out = True
+    assert jobs.read(info, 0, 10) is None
+    assert jobs.receive(9, 1, 100, 0, b"part") == 0
+    await jobs._take(7, 1, b"", machine.begin_snapshot())
+    assert (jobs.last_index, jobs.is_busy) == (5, False)
+    await jobs._install(5, 1)
+    assert (verified, loaded) == ([False], [])
+
+    def load_without_files(found: StoredSnapshot) -> StateMachine:
+        disk.is_out = True
+        return SnapshotJobs._load(jobs, found)
+
+    disk.is_out = False
+    jobs._load = load_without_files  # type: ignore[method-assign]
+    await jobs._install(5, 1)
+    assert (verified, loaded) == ([False, True], [])
+    del jobs._load
+    disk.is_out = False
+    await jobs._install(5, 1)
+    assert loaded == [5]
+    time[0] += 1
+    assert jobs.read(info, 0, 10) == store.open_raw(store.latest() or pytest.fail("gone")).read(0, 10)
     await jobs.close()

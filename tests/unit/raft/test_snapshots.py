@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from replcache.errors import CorruptSnapshot, StorageError
-from replcache.raft.disk import DiskFull
+from replcache.raft.disk import DiskFull, OutOfFiles
 from replcache.raft.snapshots import KEPT_SNAPSHOTS, SnapshotInfo, SnapshotStore, snapshot_name
 from tests.helpers.sim_disk import SimDisk
 
@@ -146,6 +146,28 @@ def test_disk_error_is_a_storage_error(operation: str) -> None:
     assert not isinstance(caught.value, DiskFull)
     disk.fault = None
     assert not [name for name in names(disk) if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("operation", ["create", "fsync_dir"])
+def test_out_of_files_leaves_nothing_behind_and_can_be_tried_again(operation: str) -> None:
+    """Above all no name that is not durable: it would count as a snapshot that the log may rely on."""
+    sender, info = write_elsewhere(3)
+    data = raw(sender, info)
+    disk = SimDisk()
+    store = open_store(disk)
+
+    def fail(happening: str, _: str) -> None:
+        if happening == operation:
+            raise OSError(errno.EMFILE, "injected")
+
+    for attempt in (lambda: write(store, 3), lambda: send(store, info, data)):
+        disk.fault = fail
+        with pytest.raises(OutOfFiles):
+            attempt()
+        assert names(disk) == []
+    disk.fault = None
+    assert send(store, info, data) is not None
+    assert store.latest() is not None
 
 
 def test_stale_temporary_files_are_removed_at_start() -> None:

@@ -46,6 +46,20 @@ def test_the_minority_has_diverged(answers: dict[str, bytes], expected: object) 
     assert compared(answers) == expected
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\xff", b"[]", b"7", b"{}", b"[" * 100_000, b"9" * 5000, b'{"index": 7}',
+        b'{"index": [7], "digest": "x"}', b'{"index": 7, "digest": ["x"]}', b'{"index": 7.0, "digest": "y"}',
+        b'{"index": Infinity, "digest": "x"}', b'{"index": true, "digest": "x"}',
+        b'{"index": 1' + b"0" * 4000 + b', "digest": "x"}', b'{"index": -1, "digest": "x"}',
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_left_out(answer: bytes) -> None:
+    """An error out of it would stop the leader that asked."""
+    assert compared({"a": said("x"), "b": answer, "c": said("x")}) == (7, ("a", "c"), ())
+
+
 async def test_hash_is_that_of_exactly_the_index() -> None:
     raft = FakeRaft()
     hasher = StateHasher(raft, CLOCK)

@@ -126,6 +126,17 @@ def test_a_call_without_end_keeps_what_it_was_called_with(tmp_path: Path) -> Non
     assert judge(path, "edn", "register").verdict is Verdict.LINEARIZABLE
 
 
+@pytest.mark.parametrize("before", [(), ((0, "invoke", "write", "1"), (0, "ok", "write", "1"))])
+def test_an_answer_to_no_call_is_refused(
+    before: tuple[tuple[int, str, str, str], ...], tmp_path: Path
+) -> None:
+    """It was left out: the read of a value that nobody wrote passed."""
+    path = tmp_path / "h.edn"
+    path.write_text(edn(*before, (0, "ok", "read", "7")))
+    with pytest.raises(HistoryError, match=f"event {len(before)}: process 0 ends a read"):
+        judge(path, "edn", "register")
+
+
 def edn(*events: tuple[int, str, str, str]) -> str:
     return "\n".join(
         f"{{:process {process}, :type :{kind}, :f :{name}, :value {value}}}"
