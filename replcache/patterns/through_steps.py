@@ -256,10 +256,13 @@ class ThroughSteps:
             undo: Prepared | None = None
             if entry is not None and not is_placeholder(entry):
                 left_s = lease_s if entry.expires_in_s is None else min(lease_s, entry.expires_in_s)
-                touching = touch_operation(name, ttl=max(left_s, 0.001), if_version=entry.version)
+                # A revision is of this very value; versions start over when a key is deleted and made again.
+                this = entry.mod_revision
+                touching = touch_operation(name, ttl=max(left_s, 0.001), if_mod_revision=this)
                 step = self._operate(touching, convert.touch_result)
                 if self.options.loader is None:
-                    undo = touch_operation(name, ttl=entry.expires_in_s), convert.touch_result
+                    lengthening = touch_operation(name, ttl=entry.expires_in_s, if_mod_revision=this)
+                    undo = lengthening, convert.touch_result
             else:
                 mark = client._rng.randbytes(_MARK_BYTES)
                 placing = set_operation(
