@@ -33,7 +33,8 @@ class Redis:
         """
         Args:
             decode_responses, encoding, encoding_errors: str instead of bytes.
-            db: databases above 0 are prefixes ("db1:") of the same keyspace.
+            db: databases above 0 are prefixes ("db1:") of the same keyspace; keys(), scan_iter(), dbsize()
+                and flushdb() of database 0 mean all of it.
             client: a Client to use; it is not closed by close().
         """
         arguments = client_settings(host, port, db, settings)
