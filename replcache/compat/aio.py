@@ -36,6 +36,8 @@ def client_settings(host: str, port: int, db: int, settings: dict[str, Any]) -> 
     """
     url = settings.pop("url", None)
     timeout = settings.pop("socket_timeout", None)
+    # An IPv6 address, which redis-py takes without brackets.
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     arguments: dict[str, Any] = {"url": url if url is not None else f"{host}:{port}"}
     if timeout is not None:
         arguments["timeout"] = timeout

@@ -64,6 +64,12 @@ def test_addresses(server: ServingThread) -> None:
         redis.from_url("memcached://x")
 
 
+def test_addresses_of_ipv6() -> None:
+    for r in (redis.Redis("::1", 7402), redis.Redis("[::1]", 7402), redis.from_url("redis://[::1]:7402/0")):
+        assert r.client.settings.endpoints == ("[::1]:7402",)
+        r.close()
+
+
 def test_databases_are_apart(server: ServingThread) -> None:
     address = server.serving.server.grpc_address
     with redis.from_url(f"redis://{address}/1") as one, redis.from_url(f"redis://{address}/2") as two:
