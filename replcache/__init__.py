@@ -57,12 +57,15 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 
-def __getattr__(name: str) -> Any:
-    module = _EXPORTS.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    loaded = importlib.import_module(module)
-    return loaded if module == f"{__name__}.{name}" else getattr(loaded, name)
+# Not for type checkers: they would take every name for one of ours.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        module = _EXPORTS.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        loaded = importlib.import_module(module)
+        return loaded if module == f"{__name__}.{name}" else getattr(loaded, name)
 
 
 def __dir__() -> list[str]:

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from replcache.client.blocking import Client as Client
 
 
-def __getattr__(name: str) -> Any:
-    if name == "AsyncClient":
-        from replcache.client.aio import AsyncClient
+# Not for type checkers: they would take every name for one of ours.
+if not TYPE_CHECKING:
 
-        return AsyncClient
-    if name == "Client":
-        from replcache.client.blocking import Client
+    def __getattr__(name: str) -> Any:
+        if name == "AsyncClient":
+            from replcache.client.aio import AsyncClient
 
-        return Client
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return AsyncClient
+        if name == "Client":
+            from replcache.client.blocking import Client
+
+            return Client
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,6 +30,7 @@ from replcache.errors import (
     OutcomeUnknown,
     ReplcacheError,
     Unavailable,
+    WatchTooSlow,
 )
 from replcache.pb.v1 import election_pb2
 
@@ -130,8 +131,8 @@ class AsyncElection:
     async def observe(self, *, stall_timeout: Duration = "30s") -> AsyncGenerator[Leader | None, None]:
         """The leader now, then every new leader and value as they are seen; None: nobody leads.
 
-        Goes on at another node when a connection breaks or a node stops; what came and went meanwhile is
-        left out, and nothing is told twice in a row.
+        Goes on at another node when a connection breaks or a node stops, and anew when the caller was too
+        slow; what came and went meanwhile is left out, and nothing is told twice in a row.
 
         Raises:
             Unavailable: no node answered for `stall_timeout`.
@@ -168,6 +169,9 @@ class AsyncElection:
                 core.router.note_failure(endpoint, core.clock.now())
             except grpc.aio.AioRpcError as err:
                 error = status.from_rpc_error(err)
+                if isinstance(error, WatchTooSlow):
+                    # The caller's doing, not the node's: asked anew, it says who leads by now.
+                    continue
                 core.router.note_failure(endpoint, core.clock.now())
             finally:
                 call.cancel()

@@ -214,8 +214,7 @@ class AsyncHold(AsyncKept):
                 lease.check()
             # Unique to this attempt: an answer meant for an earlier one can never be taken for it.
             self._owner = unique_id()
-            token = await self._acquire_or_give_up(end)
-            if await self._is_fresh(token):
+            if token := await self._acquire_or_give_up(end):
                 break
             if clock.now() >= end:
                 raise LockTimeout(f"{self.name!r} was granted, but lost before it could be used")
@@ -227,14 +226,22 @@ class AsyncHold(AsyncKept):
         return token
 
     async def _acquire_or_give_up(self, end: float) -> int:
+        """The token; 0: what was granted was over before it could be used."""
         try:
-            return await self._acquire(end)
+            token = await self._acquire(end)
+            if await self._is_fresh(token):
+                return token
         except LockTimeout:
             raise
         except (ReplcacheError, asyncio.CancelledError):
-            # The request may still be in the queue, or granted: nobody would ever release it.
-            self._core.tasks.start(self._release(self._owner, 0), f"replcache {self._what} give-up")
+            self._give_up()
             raise
+        self._give_up()
+        return 0
+
+    def _give_up(self) -> None:
+        """The request may still be in the queue, or granted: nobody else would ever release it."""
+        self._core.tasks.start(self._release(self._owner, 0), f"replcache {self._what} give-up")
 
     async def _acquire(self, end: float) -> int:
         request = self._acquire_request()

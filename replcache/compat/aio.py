@@ -36,6 +36,8 @@ def client_settings(host: str, port: int, db: int, settings: dict[str, Any]) -> 
     """
     url = settings.pop("url", None)
     timeout = settings.pop("socket_timeout", None)
+    # An IPv6 address, which redis-py takes without brackets.
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     arguments: dict[str, Any] = {"url": url if url is not None else f"{host}:{port}"}
     if timeout is not None:
         arguments["timeout"] = timeout
@@ -98,7 +100,8 @@ class Redis:
         """
         Args:
             decode_responses, encoding, encoding_errors: str instead of bytes.
-            db: databases above 0 are prefixes ("db1:") of the same keyspace.
+            db: databases above 0 are prefixes ("db1:") of the same keyspace; keys(), scan_iter(), dbsize()
+                and flushdb() of database 0 mean all of it.
             client: an AsyncClient to use; it is not closed by close().
         """
         arguments = client_settings(host, port, db, settings)

@@ -12,6 +12,8 @@ from replcache.compat.exceptions import LockError, translated
 from replcache.errors import ReplcacheError
 
 _LOCK_WAIT_MAX_S = 3600.0
+# Page after page, each of which ends by itself within the timeout.
+_PAGES_S = float("inf")
 
 
 class Redis:
@@ -33,7 +35,8 @@ class Redis:
         """
         Args:
             decode_responses, encoding, encoding_errors: str instead of bytes.
-            db: databases above 0 are prefixes ("db1:") of the same keyspace.
+            db: databases above 0 are prefixes ("db1:") of the same keyspace; keys(), scan_iter(), dbsize()
+                and flushdb() of database 0 mean all of it.
             client: a Client to use; it is not closed by close().
         """
         arguments = client_settings(host, port, db, settings)
@@ -84,7 +87,7 @@ class Redis:
                     break
             return names
 
-        while names := self._run(page):
+        while names := self._run(page, _PAGES_S):
             yield from names
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "Pipeline":
@@ -105,17 +108,19 @@ class Redis:
         return Lock(self, aio.Lock(self._redis, name, timeout, blocking, blocking_timeout))
 
 
-def _command(name: str) -> Callable[..., Any]:
+def _command(name: str, extra_s: float) -> Callable[..., Any]:
     def run(self: Redis, *args: Any, **options: Any) -> Any:
-        return self._run(lambda: getattr(self._redis, name)(*args, **options))
+        return self._run(lambda: getattr(self._redis, name)(*args, **options), extra_s)
 
     run.__name__ = name
     run.__doc__ = f"As redis-py's {name}()."
     return run
 
 
-for _name in (*PLANNED, "keys", "dbsize", "flushdb"):
-    setattr(Redis, _name, _command(_name))
+for _name in PLANNED:
+    setattr(Redis, _name, _command(_name, 0.0))
+for _name in ("keys", "dbsize", "flushdb"):
+    setattr(Redis, _name, _command(_name, _PAGES_S))
 
 
 class Pipeline(aio.PipelineBase):

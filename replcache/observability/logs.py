@@ -1,8 +1,8 @@
 """Logs: structlog set up once for a process, JSON or console lines on stderr.
 
-Event name first, then key=value. State changes are INFO, single requests DEBUG. Keys and values of users are
-never logged above DEBUG. Records of the standard library's loggers (grpc, aiohttp, the Raft library) go
-through the same renderer.
+Event name first, then key=value. State changes are INFO, single requests are not logged, keys and values of
+users never. Records of the standard library's loggers (grpc, aiohttp, the Raft library) go through the same
+renderer.
 """
 
 import logging

@@ -17,7 +17,7 @@ from replcache.client.codec import Codec
 from replcache.client.requests import delete_operation, key_bytes, set_operation, touch_operation
 from replcache.client.types import DeleteResult, SetResult
 from replcache.constants import CLIENT_ATTEMPT_TIMEOUT_S, LOCK_NAME_BYTES_MAX
-from replcache.errors import ConditionFailed, NotFound, ReplcacheError
+from replcache.errors import ConditionFailed, NotFound, OutcomeUnknown, ReplcacheError
 from replcache.patterns.cached_policy import Policy
 from replcache.patterns.cached_stored import ERROR_CONTENT_TYPE, Found, Outcome, encode_error, stamped
 from replcache.patterns.fill import FILL_CONTENT_TYPE
@@ -59,11 +59,24 @@ class CallStore:
         )
         if over:
             operation.set.condition.if_mod_revision = over
-        revision = await self._write((operation, convert.set_result))
+        try:
+            revision = await self._write((operation, convert.set_result))
+        except (OutcomeUnknown, asyncio.CancelledError):
+            # It may be there, or come yet: while it is, no load is stored.
+            self._client._core.tasks.start(self._take_back(mark), "replcache placeholder")
+            raise
         if revision:
             self._placeholder = revision
             self._keeper = self._client._core.tasks.start(self._keep(revision), "replcache placeholder")
         return revision
+
+    async def _take_back(self, mark: bytes) -> None:
+        operation = delete_operation(self._name, if_value=mark)
+        try:
+            await self._client._operate((operation, convert.delete_result), self._policy.timeout)
+        except ReplcacheError:
+            # Not there, or its lease ends it.
+            return
 
     async def renew(self, found: Found) -> int:
         entry = found.entry

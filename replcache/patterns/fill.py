@@ -28,7 +28,7 @@ from replcache.client.blocking import Client
 from replcache.client.durations import Duration, parse_seconds
 from replcache.client.requests import Key, delete_operation, get_operation, key_bytes, set_operation
 from replcache.client.types import Consistency, DeleteResult, Entry, SetResult
-from replcache.errors import ConditionFailed, InvalidRequest, NotFound, ReplcacheError
+from replcache.errors import ConditionFailed, InvalidRequest, NotFound, OutcomeUnknown, ReplcacheError
 
 # What a placeholder's content type is; nobody else writes entries of this type.
 FILL_CONTENT_TYPE = "application/x-replcache-fill"
@@ -101,6 +101,7 @@ class AsyncFills:
 
         Raises:
             ReplcacheError: of get() and set(). After OutcomeUnknown a placeholder may be left; it expires.
+        Cancellation: a placeholder that was being put is taken away in the background.
         """
         name = key_bytes(key)
         options = _Options(lease, parse_seconds(wait, "wait"), tuple(tags), timeout)
@@ -116,9 +117,15 @@ class AsyncFills:
         delay_s = _LOOK_AGAIN_MIN_S
         while True:
             mark = client._rng.randbytes(_MARK_BYTES)
-            entry = await self._place(name, mark, options)
+            ticket = FillTicket(name, mark)
+            try:
+                entry = await self._place(name, mark, options)
+            except (OutcomeUnknown, asyncio.CancelledError):
+                # It may be there, or come yet: nobody should wait for a load that never begins.
+                client._core.tasks.start(self._give_back(ticket), "replcache placeholder")
+                raise
             if entry is None:
-                return FillTicket(name, mark)
+                return ticket
             while entry is not None:
                 if not is_placeholder(entry):
                     return entry
@@ -128,6 +135,13 @@ class AsyncFills:
                 await asyncio.sleep(min(left_s, delay_s))
                 delay_s = min(delay_s * 2, _LOOK_AGAIN_MAX_S)
                 entry = await client.get(name, read=Consistency.LINEARIZABLE, timeout=options.timeout)
+
+    async def _give_back(self, ticket: FillTicket) -> None:
+        try:
+            await self.abandon_fill(ticket)
+        except ReplcacheError:
+            # The lease ends it.
+            return
 
     async def _place(self, name: bytes, mark: bytes, options: _Options) -> Entry | None:
         """None: the placeholder is ours. Otherwise what was there, in one round."""

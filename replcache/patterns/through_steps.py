@@ -12,6 +12,7 @@ ends with the lease; so what the cache serves is never outdated for longer than 
 
 import asyncio
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from replcache.client import convert
@@ -45,6 +46,8 @@ ABSENT_CONTENT_TYPE = "application/x-replcache-absent"
 _MARK_BYTES = 16
 # Longer keys, and keys that are no text, are locked by their hash.
 _LOCK_KEY_BYTES_MAX = 120
+# How a step ends that may have been done, or be done yet.
+_MAYBE_DONE = (OutcomeUnknown, asyncio.CancelledError, KeyboardInterrupt)
 
 
 class ThroughSteps:
@@ -182,7 +185,12 @@ class ThroughSteps:
         client, options = self._client, self.options
         mark = client._rng.randbytes(_MARK_BYTES)
         placing = set_operation(name, mark, FILL_CONTENT_TYPE, ttl=options.lease_s)
-        placed: SetResult = yield self._operate(placing, convert.set_result)
+        try:
+            placed: SetResult = yield self._operate(placing, convert.set_result)
+        except _MAYBE_DONE:
+            # The database was not asked: nobody should wait for this write.
+            yield CacheStep(lambda: self._abandon(FillTicket(name, mark)))
+            raise
         try:
             yield from self._source(Row(key, value, placed.revision))
         except BaseException as err:
@@ -256,10 +264,13 @@ class ThroughSteps:
             undo: Prepared | None = None
             if entry is not None and not is_placeholder(entry):
                 left_s = lease_s if entry.expires_in_s is None else min(lease_s, entry.expires_in_s)
-                touching = touch_operation(name, ttl=max(left_s, 0.001), if_version=entry.version)
+                # A revision is of this very value; versions start over when a key is deleted and made again.
+                this = entry.mod_revision
+                touching = touch_operation(name, ttl=max(left_s, 0.001), if_mod_revision=this)
                 step = self._operate(touching, convert.touch_result)
                 if self.options.loader is None:
-                    undo = touch_operation(name, ttl=entry.expires_in_s), convert.touch_result
+                    lengthening = touch_operation(name, ttl=entry.expires_in_s, if_mod_revision=this)
+                    undo = lengthening, convert.touch_result
             else:
                 mark = client._rng.randbytes(_MARK_BYTES)
                 placing = set_operation(
@@ -276,13 +287,19 @@ class ThroughSteps:
                 yield step
             except (ConditionFailed, NotFound):
                 continue
+            except _MAYBE_DONE:
+                if undo is not None:
+                    yield CacheStep(partial(self._undo, *undo))
+                raise
             return undo
 
     async def _undo(self, operation: Any, converter: Any) -> None:
+        """The caller is told why it came to this, also when the cluster can't be reached."""
         try:
             await self._client._operate((operation, converter), None)
-        except Refused:
-            # Somebody else has changed the key since: there is nothing left to take back.
+        except (Refused, NotApplied, OutcomeUnknown):
+            # Somebody else has changed the key since, and there is nothing left to take back; or the lease
+            # ends it.
             return
 
     def _after_commit(self, work: Any, key: str) -> CacheStep:

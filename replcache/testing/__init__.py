@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "ClusterError"]
 
 
-def __getattr__(name: str) -> Any:
-    """When first used: the plugin is loaded in every pytest run, and gRPC takes a while."""
-    if name in __all__:
-        from replcache.testing import cluster
+# Not for type checkers: they would take every name for one of ours.
+if not TYPE_CHECKING:
 
-        return getattr(cluster, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """When first used: the plugin is loaded in every pytest run, and gRPC takes a while."""
+        if name in __all__:
+            from replcache.testing import cluster
+
+            return getattr(cluster, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from replcache import AsyncClient, Client, errors
-from replcache.pb.v1 import election_pb2_grpc
+from replcache.pb.v1 import election_pb2, election_pb2_grpc
+from replcache.server import status_map
 from tests.helpers.client_driver import Driver, ServerThread
 from tests.helpers.wait import async_wait_until, scaled, wait_until
 
@@ -280,3 +281,32 @@ async def test_observers_leave_a_node_that_takes_the_call_and_says_nothing(
                 await anext(client.election("silent").observe(stall_timeout="1s"))
     finally:
         await silent.stop(None)
+
+
+async def test_an_observer_that_was_too_slow_is_told_who_leads_by_now() -> None:
+    class Impatient(election_pb2_grpc.ElectionServicer):
+        calls = 0
+
+        async def Observe(self, request: object, context: Any) -> AsyncIterator[object]:
+            self.calls += 1
+            leader = election_pb2.LeaderResponse()
+            leader.leader.token, leader.leader.value = self.calls, f"leader {self.calls}"
+            yield leader
+            if self.calls == 1:
+                form = status_map.to_status(errors.WatchTooSlow("observe again"))
+                code = grpc.StatusCode.RESOURCE_EXHAUSTED
+                await context.abort(code, form.message, status_map.trailers(form))
+            await asyncio.Event().wait()
+
+    node = grpc.aio.server()
+    election_pb2_grpc.add_ElectionServicer_to_server(Impatient(), node)  # type: ignore[no-untyped-call]
+    port = node.add_insecure_port("127.0.0.1:0")
+    await node.start()
+    try:
+        async with AsyncClient(f"127.0.0.1:{port}") as client:
+            leaders = client.election("busy").observe()
+            seen = [await asyncio.wait_for(anext(leaders), scaled(10)) for _ in range(2)]
+            await leaders.aclose()
+    finally:
+        await node.stop(None)
+    assert [leader and leader.value for leader in seen] == ["leader 1", "leader 2"]

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import inspect
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ def test_addresses(server: ServingThread) -> None:
         redis.from_url("memcached://x")
 
 
+def test_addresses_of_ipv6() -> None:
+    for r in (redis.Redis("::1", 7402), redis.Redis("[::1]", 7402), redis.from_url("redis://[::1]:7402/0")):
+        assert r.client.settings.endpoints == ("[::1]:7402",)
+        r.close()
+
+
 def test_databases_are_apart(server: ServingThread) -> None:
     address = server.serving.server.grpc_address
     with redis.from_url(f"redis://{address}/1") as one, redis.from_url(f"redis://{address}/2") as two:
@@ -70,6 +77,23 @@ def test_databases_are_apart(server: ServingThread) -> None:
         two.set("k", 2)
         one.flushdb()
         assert (one.get("k"), two.get("k"), two.keys()) == (None, b"2", [b"k"])
+
+
+def test_calls_page_by_page_take_as_long_as_their_pages(r: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout is for each page: a large database takes many times that."""
+    bounds: list[float] = []
+    bridge = r.client._bridge
+    run = bridge.run
+
+    def watched(call: Any, timeout_s: float) -> Any:
+        bounds.append(timeout_s)
+        return run(call, timeout_s)
+
+    monkeypatch.setattr(bridge, "run", watched)
+    assert (r.keys(), r.dbsize(), list(r.scan_iter()), r.flushdb()) == ([], 0, [], True)
+    assert set(bounds) == {math.inf}
+    assert r.ping()
+    assert bounds[-1] == r.client.settings.timeout_s
 
 
 def test_a_pipeline_is_one_log_entry_and_an_error_undoes_nothing(server: ServingThread, r: Any) -> None:

@@ -102,6 +102,34 @@ def test_a_cancelled_loader_is_followed_by_one_who_waits() -> None:
 
 
 @pytest.mark.parametrize("mode", ["process", "cluster", None])
+def test_a_call_cancelled_while_it_claims_keeps_nobody_from_storing(mode: str | None) -> None:
+    async def work(world: World) -> None:
+        execute = world.cluster.handlers["cache", "Batch"]
+        is_claimed = asyncio.Event()
+
+        async def execute_and_say_nothing(request: Any, deadline: Any) -> Any:
+            answer = await execute(request, deadline)
+            if world.stored(1) is not None:
+                world.cluster.handlers["cache", "Batch"] = execute
+                is_claimed.set()
+                await asyncio.Event().wait()
+            return answer
+
+        function = world.cached(single_flight=mode, lease="1m")
+        world.cluster.handlers["cache", "Batch"] = execute_and_say_nothing
+        first = asyncio.create_task(function(1))
+        await is_claimed.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await world.clock.sleep(0.1)
+        assert await function(1) == "value"
+        assert world.stored(1).value == b"value"
+
+    run(work)
+
+
+@pytest.mark.parametrize("mode", ["process", "cluster", None])
 def test_recursion_does_not_deadlock(mode: str | None) -> None:
     """A load that calls cached functions: deeper, crosswise in two tasks, and itself."""
 

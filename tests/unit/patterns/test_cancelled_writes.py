@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from replcache.errors import OutcomeUnknown
+from replcache.patterns.fill import FILL_CONTENT_TYPE
 from replcache.patterns.source import Row, call_source
 from tests.helpers.virtual_cluster import VirtualCluster
 from tests.helpers.virtual_loop import VirtualClock, run_virtually
@@ -64,6 +66,46 @@ def test_a_cancelled_write_tidies_up_after_its_commit(mode: str, with_loader: bo
         assert table.rows == {"a": "new"}
         assert await view.get("a") == ("new" if with_loader else None)
         assert [lock.name for lock in await client.locks()] == []
+        await cluster.close()
+
+    run_virtually(work)
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "no answer"])
+@pytest.mark.parametrize("mode", ["write_around", "write_through"])
+def test_a_write_that_ends_before_the_database_is_asked_holds_nobody_up(mode: str, ending: str) -> None:
+    async def work(clock: VirtualClock) -> None:
+        cluster = VirtualCluster(clock)
+        execute = cluster.handlers["cache", "Batch"]
+        is_placed = asyncio.Event()
+
+        async def execute_and_say_nothing(request: Any, deadline: Any) -> Any:
+            answer = await execute(request, deadline)
+            if request.operations and request.operations[0].set.content_type == FILL_CONTENT_TYPE:
+                cluster.handlers["cache", "Batch"] = execute
+                is_placed.set()
+                if ending == "no answer":
+                    raise OutcomeUnknown("lost on purpose")
+                await asyncio.Event().wait()
+            return answer
+
+        async def load(key: str) -> str:
+            return "old"
+
+        async def write(rows: Sequence[Row]) -> None:
+            raise AssertionError("never asked")
+
+        view = cluster.client().through(loader=load, writer=write, mode=mode, prefix="row:", wait="5s")
+        cluster.handlers["cache", "Batch"] = execute_and_say_nothing
+        writing = asyncio.create_task(view.set("a", "new"))
+        await is_placed.wait()
+        if ending == "cancelled":
+            writing.cancel()
+        with pytest.raises((asyncio.CancelledError, OutcomeUnknown)):
+            await writing
+        began = clock.now()
+        assert await view.get("a") == "old"
+        assert clock.now() - began < 1
         await cluster.close()
 
     run_virtually(work)

@@ -1,15 +1,19 @@
 """Fills through both clients; the races are in tests/property/test_patterns_fill.py."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from replcache import Client
 from replcache.client.types import Entry
-from replcache.errors import InvalidRequest
-from replcache.patterns.fill import FILL_CONTENT_TYPE, Fills, FillTicket, is_placeholder
+from replcache.errors import InvalidRequest, OutcomeUnknown
+from replcache.patterns.fill import FILL_CONTENT_TYPE, AsyncFills, Fills, FillTicket, is_placeholder
 from tests.helpers.client_driver import ClusterThread
+from tests.helpers.virtual_cluster import VirtualCluster
+from tests.helpers.virtual_loop import VirtualClock, run_virtually
 
 
 @pytest.fixture(name="client")
@@ -83,3 +87,36 @@ def test_the_type_of_placeholders_is_reserved(client: Client) -> None:
     assert isinstance(ticket, FillTicket)
     with pytest.raises(InvalidRequest):
         client._run(lambda: fills._fills.finish_raw(ticket, b"x", FILL_CONTENT_TYPE), None)
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "no answer"])
+def test_who_goes_before_his_ticket_comes_holds_nobody_up(ending: str) -> None:
+    async def work(clock: VirtualClock) -> None:
+        cluster = VirtualCluster(clock)
+        client = cluster.client()
+        fills = AsyncFills(client)
+        execute = cluster.handlers["cache", "Batch"]
+        is_placed = asyncio.Event()
+
+        async def execute_and_say_nothing(request: Any, deadline: Any) -> Any:
+            answer = await execute(request, deadline)
+            if request.operations and request.operations[0].set.content_type == FILL_CONTENT_TYPE:
+                cluster.handlers["cache", "Batch"] = execute
+                is_placed.set()
+                if ending == "no answer":
+                    raise OutcomeUnknown("lost on purpose")
+                await asyncio.Event().wait()
+            return answer
+
+        cluster.handlers["cache", "Batch"] = execute_and_say_nothing
+        first = asyncio.create_task(fills.begin_fill("k", lease="10s"))
+        await is_placed.wait()
+        if ending == "cancelled":
+            first.cancel()
+        with pytest.raises((asyncio.CancelledError, OutcomeUnknown)):
+            await first
+        second = await fills.begin_fill("k", wait="1s")
+        assert isinstance(second, FillTicket) and second.may_store
+        await cluster.close()
+
+    run_virtually(work)

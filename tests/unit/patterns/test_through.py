@@ -112,6 +112,22 @@ def test_a_refusing_database_leaves_write_through_unchanged(client: Client, with
     assert client.locks() == ()
 
 
+def test_what_a_refusal_takes_back_is_not_the_life_of_a_newer_value(client: Client) -> None:
+    """Without a loader the old value gets its life back: the old one only."""
+
+    def write(rows: Sequence[Row]) -> None:
+        client.set("newer:a", "of somebody else", ttl="1m")
+        raise ValueError("the database says no")
+
+    view = client.through(writer=write, mode="write_through", prefix="newer:")
+    client.set("newer:a", "lasts for ever")
+    with pytest.raises(ValueError, match="says no"):
+        view.set("a", 1)
+    entry = client.get("newer:a")
+    assert entry is not None and entry.value == "of somebody else"
+    assert entry.expires_in_s is not None and entry.expires_in_s <= 60
+
+
 def test_a_failing_loader_leaves_nothing_behind(client: Client) -> None:
     table = Table()
     view = client.through(loader=table.load, prefix="failing:")
