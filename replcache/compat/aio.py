@@ -1,5 +1,6 @@
 """`Redis` for asyncio: what redis.asyncio has, over AsyncClient."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,8 @@ from replcache.compat.commands import PLANNED, Commands, Plan
 from replcache.compat.exceptions import LockError, LockNotOwnedError, RedisError, translated
 from replcache.errors import ConditionFailed, InvalidRequest, LockLost, LockTimeout, NotFound, ReplcacheError
 
+# What database 0 does not see: keys of the others.
+_OTHER_DATABASE = re.compile(rb"db[1-9][0-9]*:")
 _LOCK_TTL_S = 10.0
 _LOCK_WAIT_MAX_S = 3600.0
 _DELETE_TOGETHER = 1000
@@ -101,7 +104,7 @@ class Redis:
         Args:
             decode_responses, encoding, encoding_errors: str instead of bytes.
             db: databases above 0 are prefixes ("db1:") of the same keyspace; keys(), scan_iter(), dbsize()
-                and flushdb() of database 0 mean all of it.
+                and flushdb() of database 0 leave out what begins with one.
             client: an AsyncClient to use; it is not closed by close().
         """
         arguments = client_settings(host, port, db, settings)
@@ -196,6 +199,8 @@ class Redis:
                 self._prefix + prefix, keys_only=True, page_size=size, read=Consistency.LINEARIZABLE
             ):
                 name = entry.key[len(self._prefix) :]
+                if not self._prefix and _OTHER_DATABASE.match(name):
+                    continue
                 if not entry.key.startswith(RESERVED) and (pattern is None or pattern.fullmatch(name)):
                     yield name
         except ReplcacheError as err:

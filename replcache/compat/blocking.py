@@ -36,7 +36,7 @@ class Redis:
         Args:
             decode_responses, encoding, encoding_errors: str instead of bytes.
             db: databases above 0 are prefixes ("db1:") of the same keyspace; keys(), scan_iter(), dbsize()
-                and flushdb() of database 0 mean all of it.
+                and flushdb() of database 0 leave out what begins with one.
             client: a Client to use; it is not closed by close().
         """
         arguments = client_settings(host, port, db, settings)

@@ -22,7 +22,8 @@ values = st.one_of(
     st.sampled_from([0.5, 1.25, -3.0]),
 )
 seconds = st.sampled_from([100, 1000, 5000])
-amounts = st.sampled_from([1, -3, 0, 2**62])
+HUGE = 2**62
+amounts = st.sampled_from([1, -3, 0, HUGE])
 patterns = st.sampled_from(
     ["*", "a*", "?", "[ab]", "[^a]", "a?", "*b", "\\a", "[a-b]*", "", "[a", "?\\[x\\]"]
 )
@@ -104,6 +105,12 @@ def is_well_formed(one: Call) -> bool:
     return one.name in ("mset", "mget") or not any(value is None or value is True for value in one.args)
 
 
+def has_doubles_only(calls: list[Call]) -> bool:
+    """Redis adds floats as long doubles: with integers beyond 2**53 the results differ (docs/redis.md)."""
+    is_huge = any(HUGE in (*one.args[1:], one.options.get("amount")) for one in calls)
+    return not (is_huge and any(one.name == "incrbyfloat" for one in calls))
+
+
 class Both(NamedTuple):
     theirs: Any
     ours: Any
@@ -150,7 +157,7 @@ def compare(both: Both, one: Call) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(calls=st.lists(alone, max_size=25))
+@given(calls=st.lists(alone, max_size=25).filter(has_doubles_only))
 def test_the_same_calls_have_the_same_results(both: Both, calls: list[Call]) -> None:
     both.theirs.flushdb()
     both.ours.flushdb()
@@ -162,7 +169,7 @@ def test_the_same_calls_have_the_same_results(both: Both, calls: list[Call]) -> 
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(calls=st.lists(simple.filter(is_well_formed), min_size=1, max_size=10))
+@given(calls=st.lists(simple.filter(is_well_formed), min_size=1, max_size=10).filter(has_doubles_only))
 def test_pipelines_have_the_same_results(both: Both, calls: list[Call]) -> None:
     both.theirs.flushdb()
     both.ours.flushdb()

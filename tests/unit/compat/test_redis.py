@@ -48,6 +48,19 @@ def test_everyday_use(r: Any) -> None:
     assert r.delete("greeting", "nothing") == 1
 
 
+def test_emptying_one_database_leaves_the_others(server: ServingThread, r: Any) -> None:
+    address = server.serving.server.grpc_address
+    with redis.from_url(f"redis://{address}/1", decode_responses=True) as other:
+        other.flushdb()
+        other.set("theirs", 1)
+        r.set("ours", 1)
+        assert (r.keys(), other.keys(), r.dbsize()) == (["ours"], ["theirs"], 1)
+        r.flushdb()
+        assert (r.keys(), other.keys()) == ([], ["theirs"])
+        other.flushdb()
+        assert other.dbsize() == 0
+
+
 def test_addresses(server: ServingThread) -> None:
     address = server.serving.server.grpc_address
     host, port = address.rsplit(":", 1)
