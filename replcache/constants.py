@@ -44,7 +44,7 @@ ELECTION_TIMEOUT_MAX_S = 1.0
 # How often time-driven raft work is looked at; a fifth of the heartbeat keeps its jitter low.
 TICK_INTERVAL_S = 0.02
 # Followers on which nobody waits hear of a commit this much later, if no entry has told them by then.
-COMMIT_NEWS_DELAY_S = 0.005
+COMMIT_NEWS_DELAY_S = 0.002
 # One log entry of group commit: what followers receive, sync and apply in one go.
 ENTRY_BYTES_MAX = 4 * 1024 * 1024
 # Above message and entry limits plus framing; checked before anything is buffered.
