@@ -34,7 +34,7 @@ MUTANTS = (
     storage(
         "forget the fsync of the snapshots' directory",
         "the log is trimmed, the snapshot's name is lost",
-        method("snapshots:SnapshotStore._publish", "    self._disk.fsync_dir(self._directory)\n", ""),
+        method("snapshots:SnapshotStore._publish", "    self._disk.fsync_dir(self._directory)", "    pass"),
         directed="power cut after a snapshot",
     ),
     storage(
