@@ -82,8 +82,16 @@ class Connection:
             "codec": RawCodec(),
         }
 
-    def channel(self, endpoint: str) -> "grpc.Channel":
-        """A plain channel to ONE node, for what only that node can tell."""
+    @contextlib.contextmanager
+    def calls(self, endpoint: str) -> Iterator[Any]:
+        """What to make stubs of, to ask ONE node for what only that node can tell: a channel that is closed
+        in the end, with the token in each call if there is one."""
+        from replcache.client.channel import Authorized, authorization
+
+        with self._channel(endpoint) as channel:
+            yield Authorized(channel, authorization(endpoint, self.settings))
+
+    def _channel(self, endpoint: str) -> "grpc.Channel":
         import grpc
 
         from replcache.client.channel import channel_options, credentials
@@ -93,12 +101,6 @@ class Connection:
         if tls is None:
             return grpc.insecure_channel(endpoint, options)
         return grpc.secure_channel(endpoint, tls, options)
-
-    def authorized(self, channel: "grpc.Channel", endpoint: str) -> Any:
-        """What to make stubs of: the channel, with the token in each call if there is one."""
-        from replcache.client.channel import Authorized, authorization
-
-        return Authorized(channel, authorization(endpoint, self.settings))
 
 
 class RawValue(NamedTuple):

@@ -107,8 +107,7 @@ def _ask(connection: Connection, node: str, endpoint: str, index: int, wait_s: f
     from replcache.client.status import from_rpc_error
     from replcache.pb.v1 import cluster_pb2, cluster_pb2_grpc
 
-    with connection.channel(endpoint) as channel:
-        calls = connection.authorized(channel, endpoint)
+    with connection.calls(endpoint) as calls:
         stub = cluster_pb2_grpc.ClusterStub(calls)  # type: ignore[no-untyped-call]  # generated
         try:
             reply = stub.Hash(cluster_pb2.HashRequest(at_index=index), timeout=wait_s)

@@ -53,8 +53,7 @@ def look_at(connection: Connection, endpoint: str, timeout_s: float) -> NodeView
 
     from replcache.pb.v1 import cluster_pb2, cluster_pb2_grpc
 
-    with connection.channel(endpoint) as channel:
-        calls = connection.authorized(channel, endpoint)
+    with connection.calls(endpoint) as calls:
         stub = cluster_pb2_grpc.ClusterStub(calls)  # type: ignore[no-untyped-call]  # generated
         try:
             reply = stub.Status(cluster_pb2.StatusRequest(), timeout=timeout_s)

@@ -151,8 +151,7 @@ def _download(connection: Connection, endpoint: str, target: Path) -> int:
 
     index = 0
     with contextlib.ExitStack() as stack:
-        channel = stack.enter_context(connection.channel(endpoint))
-        calls = connection.authorized(channel, endpoint)
+        calls = stack.enter_context(connection.calls(endpoint))
         stub = cluster_pb2_grpc.ClusterStub(calls)  # type: ignore[no-untyped-call]  # generated
         # Values are in it: nobody else may read it.
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

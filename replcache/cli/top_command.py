@@ -86,9 +86,8 @@ class Watch:
     def __enter__(self) -> "Watch":
         connection = self._connection
         self._channels = [
-            (endpoint, connection.authorized(channel, endpoint))
+            (endpoint, self._stack.enter_context(connection.calls(endpoint)))
             for endpoint in connection.endpoints
-            for channel in [self._stack.enter_context(connection.channel(endpoint))]
         ]
         self._pool = self._stack.enter_context(ThreadPoolExecutor(len(self._channels)))
         return self
