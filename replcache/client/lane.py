@@ -67,10 +67,7 @@ class Lane:
         assert isinstance(batch, SetBatch)
         batch.keys.append(key)
         batch.values.append(value)
-        batch.waiters.append(waiter)
-        batch.size_bytes += size
-        if len(batch.waiters) == self._callers_wanted:
-            self.schedule_flush()
+        self._admit(batch, waiter, size)
 
     def join_get(
         self,
@@ -90,10 +87,7 @@ class Lane:
             self._open_new(batch, bucket)
         assert isinstance(batch, GetBatch)
         batch.keys.append(key)
-        batch.waiters.append(waiter)
-        batch.size_bytes += size
-        if len(batch.waiters) == self._callers_wanted:
-            self.schedule_flush()
+        self._admit(batch, waiter, size)
 
     def join_operation(
         self, operation: cache_pb2.Operation, convert: Converter, timeout_s: float, waiter: Waiter
@@ -108,8 +102,12 @@ class Lane:
         assert isinstance(batch, OperationBatch)
         batch.operations.append(operation)
         batch.converters.append(convert)
+        self._admit(batch, waiter, size)
+
+    def _admit(self, batch: Batch, waiter: Waiter, size_bytes: int) -> None:
+        """The request is in the batch; its caller waits for the answer from now on."""
         batch.waiters.append(waiter)
-        batch.size_bytes += size
+        batch.size_bytes += size_bytes
         if len(batch.waiters) == self._callers_wanted:
             self.schedule_flush()
 
@@ -158,8 +156,9 @@ class Lane:
             self._remove_first(batch)
             if self._is_worth_halving(batch):
                 batch, second = batch.halves(self._pipeline.now())
-                batch.lane = self
-                self.enqueue_first(second)
+                batch.lane = second.lane = self
+                second.is_queued = True
+                self.queue.appendleft(second)
             self._pipeline.send(batch, link)
 
     def _is_worth_halving(self, batch: Batch) -> bool:
@@ -189,12 +188,6 @@ class Lane:
             return False
         self._callers_wanted = len(batch.waiters) + missing
         return True
-
-    def enqueue_first(self, batch: Batch) -> None:
-        """Adds a batch before all others."""
-        batch.lane = self
-        batch.is_queued = True
-        self.queue.appendleft(batch)
 
     def _remove_first(self, batch: Batch) -> None:
         self.queue.popleft()

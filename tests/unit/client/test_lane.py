@@ -26,6 +26,13 @@ def read(core: FakeCore, key: bytes = b"k") -> "asyncio.Future[Any]":
     return waiter
 
 
+async def send_twenty_twice(core: FakeCore) -> None:
+    for _ in range(2):
+        for _ in range(20):
+            core.write()
+        await turns()
+
+
 def sizes(core: FakeCore) -> list[int]:
     return [
         len(message.get_columns.keys) or len(message.set_columns.keys) for message in core.links["a:1"].sent
@@ -71,10 +78,7 @@ async def test_few_reads_and_any_number_of_writes_stay_together(core: FakeCore) 
 
 
 async def test_a_small_third_message_waits_for_the_callers_of_an_earlier_one(core: FakeCore) -> None:
-    for _ in range(2):
-        for _ in range(20):
-            core.write()
-        await turns()
+    await send_twenty_twice(core)
     late = core.write()
     await turns()
     assert sizes(core) == [20, 20], "it goes with those who are about to be answered"
@@ -89,10 +93,7 @@ async def test_a_small_third_message_waits_for_the_callers_of_an_earlier_one(cor
 
 
 async def test_it_waits_only_until_it_is_half_as_large_as_what_is_under_way(core: FakeCore) -> None:
-    for _ in range(2):
-        for _ in range(20):
-            core.write()
-        await turns()
+    await send_twenty_twice(core)
     for _ in range(19):
         core.write()
         await turns()
@@ -103,10 +104,7 @@ async def test_it_waits_only_until_it_is_half_as_large_as_what_is_under_way(core
 
 
 async def test_callers_with_other_options_count_as_company(core: FakeCore) -> None:
-    for _ in range(2):
-        for _ in range(20):
-            core.write()
-        await turns()
+    await send_twenty_twice(core)
     core.write()
     await turns()
     for _ in range(21):
@@ -129,10 +127,7 @@ async def test_single_callers_and_messages_of_one_caller_make_nobody_wait(core: 
 
 
 async def test_what_waits_is_sent_when_the_messages_before_fail(core: FakeCore) -> None:
-    for _ in range(2):
-        for _ in range(20):
-            core.write()
-        await turns()
+    await send_twenty_twice(core)
     late = core.write()
     await turns()
     link = core.links["a:1"]
