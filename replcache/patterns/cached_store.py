@@ -20,7 +20,7 @@ from replcache.constants import CLIENT_ATTEMPT_TIMEOUT_S, LOCK_NAME_BYTES_MAX
 from replcache.errors import ConditionFailed, NotFound, OutcomeUnknown, ReplcacheError
 from replcache.patterns.cached_policy import Policy
 from replcache.patterns.cached_stored import ERROR_CONTENT_TYPE, Found, Outcome, encode_error, stamped
-from replcache.patterns.fill import FILL_CONTENT_TYPE
+from replcache.patterns.fill import FILL_CONTENT_TYPE, AsyncFills, FillTicket
 
 _MARK_BYTES = 16
 _LOCK_PREFIX = "cached/"
@@ -63,20 +63,13 @@ class CallStore:
             revision = await self._write((operation, convert.set_result))
         except (OutcomeUnknown, asyncio.CancelledError):
             # It may be there, or come yet: while it is, no load is stored.
-            self._client._core.tasks.start(self._take_back(mark), "replcache placeholder")
+            ticket = FillTicket(self._name, mark)
+            AsyncFills(self._client).abandon_later(ticket, timeout=self._policy.timeout)
             raise
         if revision:
             self._placeholder = revision
             self._keeper = self._client._core.tasks.start(self._keep(revision), "replcache placeholder")
         return revision
-
-    async def _take_back(self, mark: bytes) -> None:
-        operation = delete_operation(self._name, if_value=mark)
-        try:
-            await self._client._operate((operation, convert.delete_result), self._policy.timeout)
-        except ReplcacheError:
-            # Not there, or its lease ends it.
-            return
 
     async def renew(self, found: Found) -> int:
         entry = found.entry

@@ -18,6 +18,7 @@ fill. When the one that loads dies, its placeholder expires after `lease`, and t
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,7 @@ class AsyncFills:
                 entry = await self._place(name, mark, options)
             except (OutcomeUnknown, asyncio.CancelledError):
                 # It may be there, or come yet: nobody should wait for a load that never begins.
-                client._core.tasks.start(self._give_back(ticket), "replcache placeholder")
+                self.abandon_later(ticket)
                 raise
             if entry is None:
                 return ticket
@@ -135,13 +136,6 @@ class AsyncFills:
                 await asyncio.sleep(min(left_s, delay_s))
                 delay_s = min(delay_s * 2, _LOOK_AGAIN_MAX_S)
                 entry = await client.get(name, read=Consistency.LINEARIZABLE, timeout=options.timeout)
-
-    async def _give_back(self, ticket: FillTicket) -> None:
-        try:
-            await self.abandon_fill(ticket)
-        except ReplcacheError:
-            # The lease ends it.
-            return
 
     async def _place(self, name: bytes, mark: bytes, options: _Options) -> Entry | None:
         """None: the placeholder is ours. Otherwise what was there, in one round."""
@@ -226,6 +220,16 @@ class AsyncFills:
         except (ConditionFailed, NotFound):
             return False
         return result.deleted
+
+    def abandon_later(self, ticket: FillTicket, *, timeout: Duration | None = None) -> None:
+        """abandon_fill() in the background, for a placeholder that may be there, or come yet. When it fails,
+        the lease ends the placeholder."""
+
+        async def abandon() -> None:
+            with contextlib.suppress(ReplcacheError):
+                await self.abandon_fill(ticket, timeout=timeout)
+
+        self._client._core.tasks.start(abandon(), "replcache placeholder")
 
     async def invalidate(self, key: Key, *, timeout: Duration | None = None) -> bool:
         """Removes the entry and refuses every fill that began before. Call it AFTER the source was changed.

@@ -10,6 +10,7 @@ thousands of them in seconds. Locks, expiry and conditions are the real ones. Fa
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 from replcache import AsyncClient
@@ -21,6 +22,7 @@ from replcache.client.types import Consistency
 from replcache.config import ServerConfig
 from replcache.errors import ClientClosed, OutcomeUnknown, ReplcacheError
 from replcache.observability.metrics import Metrics
+from replcache.patterns.fill import FILL_CONTENT_TYPE
 from replcache.pb.v1 import cache_pb2
 from replcache.server import cache_service, lock_service
 from replcache.server.accesses import Accesses
@@ -34,6 +36,12 @@ from replcache.server.status_map import to_status
 from replcache.tasks import Supervisor
 from tests.helpers.fake_raft import FakeRaft
 from tests.helpers.virtual_loop import VirtualClock
+
+
+def puts_placeholder(request: Any) -> bool:
+    """Whether a Batch begins with the placeholder of somebody who is about to load or write."""
+    operations = request.operations
+    return bool(operations) and operations[0].set.content_type == FILL_CONTENT_TYPE
 
 
 class VirtualCluster:
@@ -86,6 +94,25 @@ class VirtualCluster:
         if self._ticker is not None:
             self._ticker.cancel()
         await self._supervisor.close()
+
+    def withhold_answer(self, is_it: Callable[[Any], bool], *, is_unknown: bool) -> asyncio.Event:
+        """Of the first Batch of which `is_it(request)` says yes once it is executed: its caller is told that
+        the outcome is unknown, or never hears of it. The event: that Batch was executed."""
+        execute = self.handlers["cache", "Batch"]
+        executed = asyncio.Event()
+
+        async def execute_and_say_nothing(request: Any, deadline: Any) -> Any:
+            answer = await execute(request, deadline)
+            if is_it(request):
+                self.handlers["cache", "Batch"] = execute
+                executed.set()
+                if is_unknown:
+                    raise OutcomeUnknown("lost on purpose")
+                await asyncio.Event().wait()
+            return answer
+
+        self.handlers["cache", "Batch"] = execute_and_say_nothing
+        return executed
 
     async def pause(self) -> None:
         await asyncio.sleep(self.rng.random() * self.delay_s)

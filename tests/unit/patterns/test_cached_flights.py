@@ -104,19 +104,10 @@ def test_a_cancelled_loader_is_followed_by_one_who_waits() -> None:
 @pytest.mark.parametrize("mode", ["process", "cluster", None])
 def test_a_call_cancelled_while_it_claims_keeps_nobody_from_storing(mode: str | None) -> None:
     async def work(world: World) -> None:
-        execute = world.cluster.handlers["cache", "Batch"]
-        is_claimed = asyncio.Event()
-
-        async def execute_and_say_nothing(request: Any, deadline: Any) -> Any:
-            answer = await execute(request, deadline)
-            if world.stored(1) is not None:
-                world.cluster.handlers["cache", "Batch"] = execute
-                is_claimed.set()
-                await asyncio.Event().wait()
-            return answer
-
         function = world.cached(single_flight=mode, lease="1m")
-        world.cluster.handlers["cache", "Batch"] = execute_and_say_nothing
+        is_claimed = world.cluster.withhold_answer(
+            lambda request: world.stored(1) is not None, is_unknown=False
+        )
         first = asyncio.create_task(function(1))
         await is_claimed.wait()
         first.cancel()

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from replcache.errors import OutcomeUnknown
-from replcache.patterns.fill import FILL_CONTENT_TYPE
 from replcache.patterns.source import Row, call_source
-from tests.helpers.virtual_cluster import VirtualCluster
+from tests.helpers.virtual_cluster import VirtualCluster, puts_placeholder
 from tests.helpers.virtual_loop import VirtualClock, run_virtually
 
 
@@ -76,18 +75,6 @@ def test_a_cancelled_write_tidies_up_after_its_commit(mode: str, with_loader: bo
 def test_a_write_that_ends_before_the_database_is_asked_holds_nobody_up(mode: str, ending: str) -> None:
     async def work(clock: VirtualClock) -> None:
         cluster = VirtualCluster(clock)
-        execute = cluster.handlers["cache", "Batch"]
-        is_placed = asyncio.Event()
-
-        async def execute_and_say_nothing(request: Any, deadline: Any) -> Any:
-            answer = await execute(request, deadline)
-            if request.operations and request.operations[0].set.content_type == FILL_CONTENT_TYPE:
-                cluster.handlers["cache", "Batch"] = execute
-                is_placed.set()
-                if ending == "no answer":
-                    raise OutcomeUnknown("lost on purpose")
-                await asyncio.Event().wait()
-            return answer
 
         async def load(key: str) -> str:
             return "old"
@@ -96,7 +83,7 @@ def test_a_write_that_ends_before_the_database_is_asked_holds_nobody_up(mode: st
             raise AssertionError("never asked")
 
         view = cluster.client().through(loader=load, writer=write, mode=mode, prefix="row:", wait="5s")
-        cluster.handlers["cache", "Batch"] = execute_and_say_nothing
+        is_placed = cluster.withhold_answer(puts_placeholder, is_unknown=ending == "no answer")
         writing = asyncio.create_task(view.set("a", "new"))
         await is_placed.wait()
         if ending == "cancelled":

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,7 @@ from replcache.client.types import Entry
 from replcache.errors import InvalidRequest, OutcomeUnknown
 from replcache.patterns.fill import FILL_CONTENT_TYPE, AsyncFills, Fills, FillTicket, is_placeholder
 from tests.helpers.client_driver import ClusterThread
-from tests.helpers.virtual_cluster import VirtualCluster
+from tests.helpers.virtual_cluster import VirtualCluster, puts_placeholder
 from tests.helpers.virtual_loop import VirtualClock, run_virtually
 
 
@@ -95,20 +94,7 @@ def test_who_goes_before_his_ticket_comes_holds_nobody_up(ending: str) -> None:
         cluster = VirtualCluster(clock)
         client = cluster.client()
         fills = AsyncFills(client)
-        execute = cluster.handlers["cache", "Batch"]
-        is_placed = asyncio.Event()
-
-        async def execute_and_say_nothing(request: Any, deadline: Any) -> Any:
-            answer = await execute(request, deadline)
-            if request.operations and request.operations[0].set.content_type == FILL_CONTENT_TYPE:
-                cluster.handlers["cache", "Batch"] = execute
-                is_placed.set()
-                if ending == "no answer":
-                    raise OutcomeUnknown("lost on purpose")
-                await asyncio.Event().wait()
-            return answer
-
-        cluster.handlers["cache", "Batch"] = execute_and_say_nothing
+        is_placed = cluster.withhold_answer(puts_placeholder, is_unknown=ending == "no answer")
         first = asyncio.create_task(fills.begin_fill("k", lease="10s"))
         await is_placed.wait()
         if ending == "cancelled":
