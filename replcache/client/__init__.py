@@ -8,6 +8,8 @@ aio.py (what there is), pipeline.py (how calls become messages), retry.py (what 
 import os
 from typing import TYPE_CHECKING, Any
 
+from replcache import grpc_settings as grpc_settings
+
 # Read by gRPC when it is loaded. Its fork handlers crash about one in twenty children of a process with an
 # open connection (measured with 1.85); a client does not survive a fork anyway, and says so in the child.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
