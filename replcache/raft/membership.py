@@ -49,18 +49,21 @@ class Configurations:
     """The configurations in the log, oldest first; the first is that of the snapshot or of the bootstrap.
 
     Invariant: indexes strictly increase.
+
+    Attributes (read only for others):
+        current, current_index: the configuration in force, and its place in the log.
+        voters: names of its voters.
     """
 
     def __init__(self, base_index: int, base: Configuration) -> None:
         self._history: list[tuple[int, Configuration]] = [(base_index, base)]
+        self._look_up()
 
-    @property
-    def current(self) -> Configuration:
-        return self._history[-1][1]
-
-    @property
-    def current_index(self) -> int:
-        return self._history[-1][0]
+    def _look_up(self) -> None:
+        """Asked several times for each message, changed once in a while."""
+        self.current_index, self.current = self._history[-1]
+        self._by_name = {m.name: m for m in self.current}
+        self.voters = tuple(m.name for m in self.current if m.voter)
 
     def at(self, index: int) -> Configuration:
         """The configuration that was in force at a log index (what a snapshot of that index stores)."""
@@ -79,10 +82,12 @@ class Configurations:
     def append(self, index: int, members: Configuration) -> None:
         assert index > self.current_index, (index, self.current_index)
         self._history.append((index, members))
+        self._look_up()
 
     def truncate_from(self, index: int) -> None:
         while len(self._history) > 1 and self._history[-1][0] >= index:
             self._history.pop()
+        self._look_up()
 
     def forget_before(self, index: int) -> None:
         """Drops what lies wholly before a durable snapshot at `index`."""
@@ -93,6 +98,7 @@ class Configurations:
         """An installed snapshot replaced the log up to `index`; what is left of it ends at `last_index`."""
         later = [(at, m) for at, m in self._history if index < at <= last_index]
         self._history = [(index, members), *later]
+        self._look_up()
 
     def may_lead(self, name: str, incarnation: int, commit_index: int) -> bool:
         """Whether the node votes in the newest configuration or in the committed one.
@@ -107,11 +113,7 @@ class Configurations:
         )
 
     def member(self, name: str) -> Member | None:
-        return next((m for m in self.current if m.name == name), None)
-
-    @property
-    def voters(self) -> tuple[str, ...]:
-        return tuple(m.name for m in self.current if m.voter)
+        return self._by_name.get(name)
 
 
 def quorum(voters: int) -> int:

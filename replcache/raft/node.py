@@ -9,7 +9,6 @@ goes on with a state that it can't trust (promise P9).
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,15 +27,23 @@ from replcache.errors import (
 from replcache.raft.backup import begin_backup
 from replcache.raft.disk import Disk, OsDisk
 from replcache.raft.engine import Engine
-from replcache.raft.engine_config import EngineConfig
 from replcache.raft.log_sync import LogSync
 from replcache.raft.membership import Configuration
 from replcache.raft.messages import Hint, Message
+from replcache.raft.node_config import RaftConfig
 from replcache.raft.node_peers import NodePeers
-from replcache.raft.node_status import node_counters, node_status
-from replcache.raft.peer_tls import TlsConfig
+from replcache.raft.node_status import node_counters, node_standing, node_status
 from replcache.raft.peers import PeerTransport
-from replcache.raft.port import Answerer, AppliedListener, Backup, HintListener, Member, NodeStatus, OnApplied
+from replcache.raft.port import (
+    Answerer,
+    AppliedListener,
+    Backup,
+    HintListener,
+    Member,
+    NodeStatus,
+    OnApplied,
+    Standing,
+)
 from replcache.raft.questions import Questions
 from replcache.raft.snapshot_jobs import SnapshotJobs
 from replcache.raft.storage_open import OpenedStorage, open_storage
@@ -48,31 +55,6 @@ from replcache.statemachine.results import CommandResult
 from replcache.tasks import Supervisor
 
 log = structlog.get_logger("replcache.raft")
-
-
-@dataclass(frozen=True, slots=True)
-class RaftConfig:
-    """Everything a node needs to know at start.
-
-    Attributes:
-        members: the members of the first start, this node included; later changes come from the log.
-        join: this node is to be added to a cluster that exists; it never founds one.
-        durability_fsync: False survives kill -9 but not power loss.
-    """
-
-    name: str
-    cluster_id: bytes
-    data_dir: str
-    peer_listen: str
-    members: tuple[Member, ...]
-    client_address: str = ""
-    join: bool = False
-    peer_tls: TlsConfig | None = None
-    durability_fsync: bool = True
-    staleness_probe_s: float = c.STALENESS_PROBE_INTERVAL_S
-    tick_s: float = c.TICK_INTERVAL_S
-    fault_injection: bool = False
-    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 class RaftNode:
@@ -95,7 +77,8 @@ class RaftNode:
         self._on_halt = on_halt
         self._disk = disk or OsDisk()
         self.clock = clock or SystemClock()
-        self._rng = rng or random.SystemRandom()
+        # Seeded by the system, and then without a system call for each message of a leader (its deadline).
+        self._rng = rng or random.Random()
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
         self.log_sync = LogSync(self.clock, self._on_synced)
         self._is_news_timed = False
@@ -240,13 +223,15 @@ class RaftNode:
             self.engine.advance()
             # Before the state machine's work: the disk has time for its own meanwhile.
             self._start_sync()
+            applied = self.engine.applied_index
             has_more = self.engine.apply_some()
-            self.wake_waiters()
+            if self.engine.applied_index > applied:
+                self.wake_waiters()
+                self._snapshots.maybe_start()
             if not self._is_news_timed and (news := self.engine.leadership.commit_news):
                 self._is_news_timed = True
                 self._loop.call_later(c.COMMIT_NEWS_DELAY_S, self._tell_commit, news)
             self._peers.remember_rejoin()
-            self._snapshots.maybe_start()
         except Exception as error:  # noqa: BLE001  # the log's state is not known any more, whatever it was
             self.fail(error)
             return
@@ -342,6 +327,9 @@ class RaftNode:
 
     def status(self) -> NodeStatus:
         return node_status(self)
+
+    def standing(self) -> Standing:
+        return node_standing(self)
 
     def counters(self) -> dict[str, int]:
         return node_counters(self)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from replcache.raft.port import NodeStatus, PeerStatus, Role
+from replcache.raft.port import NodeStatus, PeerStatus, Role, Standing
 
 if TYPE_CHECKING:
     from replcache.raft.engine import Engine
@@ -17,6 +17,13 @@ def role_of(engine: "Engine") -> Role:
     if not engine.may_vote:
         return Role.JOINING
     return Role.FOLLOWER if engine.name in engine.configurations.voters else Role.LEARNER
+
+
+def node_standing(node: "RaftNode") -> Standing:
+    engine = node.engine
+    return Standing(
+        engine.name, node.config.cluster_id, role_of(engine), engine.term, engine.leader, node.halted
+    )
 
 
 def node_status(node: "RaftNode") -> NodeStatus:

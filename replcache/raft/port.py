@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from replcache.statemachine.commands import Command
@@ -44,6 +44,17 @@ class PeerStatus:
     connected: bool
     match_index: int | None
     since_heard_s: float | None
+
+
+class Standing(NamedTuple):
+    """The part of NodeStatus that goes into the header of every answer."""
+
+    node: str
+    cluster_id: bytes
+    role: Role
+    term: int
+    leader: str
+    halted: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,10 @@ class RaftPort(Protocol):
         ...
 
     def status(self) -> NodeStatus: ...
+
+    def standing(self) -> Standing:
+        """What status() says of these things, cheaper."""
+        ...
 
     def counters(self) -> dict[str, int]:
         """Monotone counters for /metrics: entries_deleted_matching, truncated_applied, elections,

@@ -107,6 +107,8 @@ class Proposals:
 
     def form_groups(self) -> None:
         """Packs what is open into groups of at most group_bytes_max."""
+        if not self._open:
+            return
         open_now, self._open, self._open_bytes = self._open, [], 0
         open_now = [waiting for waiting in open_now if not waiting.finished]
         while open_now:
@@ -134,7 +136,9 @@ class Proposals:
 
         What the leader of this term has just refused waits a little: it is being replaced, or overloaded.
         """
-        out = []
+        out: list[tuple[int, int, bytes]] = []
+        if not self._unsent:
+            return out
         unsent, self._unsent = self._unsent, deque()
         for group in unsent:
             if group.refused and group.sent_term == term and now < group.sent_at + REFUSED_PAUSE_S:

@@ -249,6 +249,8 @@ class Leadership:
         This node counts itself only up to its durable index (H10).
         """
         engine = self._engine
+        if engine.commit_index == engine.wal.last_index:
+            return
         held = sorted(
             (
                 engine.wal.durable_index if name == engine.name else self._match(name)

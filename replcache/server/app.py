@@ -20,7 +20,8 @@ from replcache.observability.tracing import Tracing, otlp_provider
 from replcache.raft.disk import OsDisk
 from replcache.raft.engine_config import EngineConfig
 from replcache.raft.fault_disk import DiskFaults, FaultyDisk
-from replcache.raft.node import RaftConfig, RaftNode
+from replcache.raft.node import RaftNode
+from replcache.raft.node_config import RaftConfig
 from replcache.raft.peer_tls import TlsConfig
 from replcache.raft.port import Member
 from replcache.server.fault_page import FaultPage

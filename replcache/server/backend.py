@@ -8,7 +8,7 @@ from replcache.errors import NodeHalted, Overloaded
 from replcache.observability.metrics import Metrics
 from replcache.observability.tracing import Tracing
 from replcache.pb.v1 import common_pb2
-from replcache.raft.port import NodeStatus, RaftPort
+from replcache.raft.port import NodeStatus, RaftPort, Standing
 from replcache.server.activity import Activity
 from replcache.server.deadlines import Deadline
 from replcache.server.status_map import refusal_error
@@ -47,19 +47,24 @@ class Backend:
 
     def status(self) -> NodeStatus:
         """Raises NodeHalted when this node must not answer any more."""
-        status = self.port.status()
-        if status.halted:
-            raise NodeHalted(f"node {status.node} stopped itself: {status.halted}")
-        return status
+        self.standing()
+        return self.port.status()
+
+    def standing(self) -> Standing:
+        """Raises as status()."""
+        standing = self.port.standing()
+        if standing.halted:
+            raise NodeHalted(f"node {standing.node} stopped itself: {standing.halted}")
+        return standing
 
     def header(
         self, revision: int, level: int = 0, staleness_s: float | None = None
     ) -> common_pb2.ResponseHeader:
         """level: the ReadLevel that a read was served at; 0 for writes."""
-        return self.header_of(self.status(), revision, level, staleness_s)
+        return self.header_of(self.standing(), revision, level, staleness_s)
 
     def header_of(
-        self, status: NodeStatus, revision: int, level: int = 0, staleness_s: float | None = None
+        self, status: NodeStatus | Standing, revision: int, level: int = 0, staleness_s: float | None = None
     ) -> common_pb2.ResponseHeader:
         """The same for a status at hand, also that of a halted node."""
         header = common_pb2.ResponseHeader(

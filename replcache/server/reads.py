@@ -99,7 +99,7 @@ class Reader:
         if plan.level == LINEARIZABLE:
             await port.read_index(deadline.work)
             return _AS_LINEARIZABLE
-        if self._backend.status().role is Role.JOINING:
+        if self._backend.standing().role is Role.JOINING:
             raise Unavailable("this node has not joined its cluster yet and knows no data")
         if plan.level == SESSION:
             if port.machine.revision < plan.min_revision:

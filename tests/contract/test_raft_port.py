@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from replcache.clock import SystemClock
 from replcache.errors import InvalidRequest, NotApplied, OutcomeUnknown, Refused, StalenessUnavailable
-from replcache.raft.node import RaftConfig, RaftNode
+from replcache.raft.node import RaftNode
+from replcache.raft.node_config import RaftConfig
 from replcache.raft.port import Member, RaftPort, Role
 from replcache.statemachine.commands import (
     Command,
@@ -70,6 +71,19 @@ async def put(port: RaftPort, key: bytes, value: bytes) -> SetResult:
     assert isinstance(results, tuple)
     assert isinstance(results[0], SetResult)
     return results[0]
+
+
+def test_standing_says_what_the_status_says(port: RaftPort) -> None:
+    status = port.status()
+    assert status.role is Role.LEADER
+    assert port.standing() == (
+        status.node,
+        status.cluster_id,
+        status.role,
+        status.term,
+        status.leader,
+        status.halted,
+    )
 
 
 async def test_results_come_in_the_order_of_the_operations(port: RaftPort) -> None:

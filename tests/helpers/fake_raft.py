@@ -31,6 +31,7 @@ from replcache.raft.port import (
     OnApplied,
     PeerStatus,
     Role,
+    Standing,
 )
 from replcache.raft.snapshot_format import SnapshotHeader
 from replcache.statemachine import codec
@@ -124,6 +125,9 @@ class FakeRaft:
             peers=self.peers,
             members=self.members,
         )
+
+    def standing(self) -> Standing:
+        return Standing(self.name, CLUSTER_ID, self.role, self.term, self.leader, self.halted)
 
     def counters(self) -> dict[str, int]:
         return {"read_rounds": self.rounds, "proposals_applied": len(self.proposed), "fsync_microseconds": 0}

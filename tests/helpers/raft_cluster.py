@@ -7,7 +7,8 @@ from pathlib import Path
 from replcache.clock import SystemClock
 from replcache.localcluster import free_ports
 from replcache.raft.engine_config import EngineConfig
-from replcache.raft.node import RaftConfig, RaftNode
+from replcache.raft.node import RaftNode
+from replcache.raft.node_config import RaftConfig
 from replcache.raft.port import Member
 from replcache.statemachine.commands import Command, Increment, Set
 from tests.helpers.wait import async_wait_until

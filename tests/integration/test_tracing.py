@@ -24,7 +24,8 @@ from replcache.clock import SystemClock
 from replcache.config import ServerConfig
 from replcache.observability.metrics import Metrics
 from replcache.observability.tracing import Tracing
-from replcache.raft.node import RaftConfig, RaftNode
+from replcache.raft.node import RaftNode
+from replcache.raft.node_config import RaftConfig
 from replcache.raft.port import Member, Role
 from replcache.server.node_server import Server
 from tests.helpers.client_driver import LoopThread

@@ -312,6 +312,12 @@ MUTANTS = (
         directed="cut configuration",
     ),
     raft(
+        "configuration of cut entries is still looked up",
+        "H15: truncation takes it back in the history, and not in what is asked",
+        method("membership:Configurations.truncate_from", "    self._look_up()", "    pass"),
+        directed="cut configuration",
+    ),
+    raft(
         "configuration is forgotten at a restart",
         "H15: the last one in the log is not read back",
         method("membership:Configurations.read_log", "if kind == ENTRY_MEMBERSHIP:", "if False:"),
@@ -346,9 +352,9 @@ MUTANTS = (
         "learners vote",
         "a member that has not caught up counts for the quorum",
         method(
-            "membership:Configurations.voters",
-            "return tuple(m.name for m in self.current if m.voter)",
-            "return tuple(m.name for m in self.current)",
+            "membership:Configurations._look_up",
+            "tuple(m.name for m in self.current if m.voter)",
+            "tuple(m.name for m in self.current)",
         ),
         directed="learner counts",
     ),

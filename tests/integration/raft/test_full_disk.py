@@ -9,7 +9,8 @@ import pytest
 from replcache.clock import SystemClock
 from replcache.errors import ReplcacheError
 from replcache.raft.disk import DiskFile, OpenMode, OsDisk
-from replcache.raft.node import RaftConfig, RaftNode
+from replcache.raft.node import RaftNode
+from replcache.raft.node_config import RaftConfig
 from replcache.raft.port import Member
 from replcache.statemachine.commands import Command, Set
 from tests.helpers.raft_cluster import free_port
