@@ -2,7 +2,8 @@
 
 Each thread sets (or gets) its own keys without a pause; all threads of a system share one client. etcd's is
 grpc's blocking stub on one channel to the leader, which is what its Python clients are made of. Three nodes
-each, a disk sync for each write on each node, linearizable reads, 100-byte values. Usage:
+each, a disk sync for each write on each node, linearizable reads, 100-byte values. Each system in a process
+of its own; etcd with gRPC as it comes, and with gRPC's settings of replcache's client. Usage:
 
     python -m benchmarks.threads [--rounds 3] [--seconds 4] [--threads 64] [--json FILE]
 """
@@ -22,9 +23,11 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.apart import apart
 from benchmarks.rivals.systems import Etcd, Replcache, etcd_stubs
 from benchmarks.versus import KEYS_PER_CALLER, WARM_UP_S, percentile
 from replcache.client import Client
+from replcache.grpc_settings import WITHOUT_EVENT_ENGINE
 
 VALUE = b"x" * 100
 Call = Callable[[str], Any]
@@ -83,6 +86,26 @@ def measure(call: Call, threads: int, seconds: float) -> tuple[float, list[float
     return len(merged) / seconds, merged
 
 
+# Name, how its calls are made, and GRPC_EXPERIMENTS of the process.
+SYSTEMS = (
+    ("etcd", etcd_calls, ""),
+    ("etcd, our grpc", etcd_calls, WITHOUT_EVENT_ENGINE),
+    ("replcache", replcache_calls, None),
+)
+
+
+def measure_works(
+    opened: Callable[[], contextlib.AbstractContextManager[dict[str, Call]]], threads: int, seconds: float
+) -> dict[str, tuple[float, float, float]]:
+    """(calls a second, p50 and p99 in milliseconds) of each work."""
+    found = {}
+    with opened() as calls:
+        for work, call in calls.items():
+            rate, latencies = measure(call, threads, seconds)
+            found[work] = (rate, percentile(latencies, 0.5), percentile(latencies, 0.99))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -92,12 +115,10 @@ def main() -> None:
     args = parser.parse_args()
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for _ in range(args.rounds):
-        for name, opened in (("etcd", etcd_calls), ("replcache", replcache_calls)):
-            with opened() as calls:
-                for work, call in calls.items():
-                    rate, latencies = measure(call, args.threads, args.seconds)
-                    p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
-                    found.setdefault((work, name), []).append((rate, p50, p99))
+        for name, opened, experiments in SYSTEMS:
+            measured = apart(experiments, measure_works, opened, args.threads, args.seconds)
+            for work, figures_of_work in measured.items():
+                found.setdefault((work, name), []).append(figures_of_work)
     figures = {
         f"{work}, {name}": [statistics.median(column) for column in zip(*rows, strict=True)]
         for (work, name), rows in sorted(found.items())

@@ -1,7 +1,8 @@
 """replcache beside etcd and Redis: the same callers, the same machine, one run.
 
-Each round starts one system after the other, measures it and stops it, so that they never share the cores;
-the figure is the median over the rounds, and the ratio to etcd. Usage:
+Each round starts one system after the other, measures it and stops it, so that they never share the cores,
+each from a process of its own. The figure is the median over the rounds, and the ratio to etcd. etcd is
+measured twice: with gRPC as it comes, and with gRPC's settings of replcache's client. Usage:
 
     python -m benchmarks.versus [--rounds 3] [--seconds 3] [--callers 1,256] [--sizes 100]
         [--nodes 3] [--json FILE]
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.apart import apart
 from benchmarks.rivals.systems import SYSTEMS, Etcd, Replcache, Store, System
 
 KEYS_PER_CALLER = 100
@@ -73,6 +75,11 @@ def percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
 
+def start_and_measure(system: System, args: argparse.Namespace) -> list[Figure]:
+    with system.running() as address:
+        return uvloop.run(measure_system(system, address, args))
+
+
 async def measure_system(system: System, address: object, args: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
 
@@ -103,8 +110,7 @@ def run(args: argparse.Namespace, console: Console) -> list[Figure]:
         for number in range(args.rounds):
             for system in systems:
                 progress.update(task, description=f"round {number + 1}: {system.name} x {system.nodes}")
-                with system.running() as address:
-                    figures += uvloop.run(measure_system(system, address, args))
+                figures += apart(system.grpc_experiments, start_and_measure, system, args)
                 progress.advance(task)
     return figures
 
@@ -113,8 +119,9 @@ def sized(name: str, nodes: list[int]) -> list[System]:
     """The system once for each number of nodes; Redis has one only."""
     if name == "redis":
         return [SYSTEMS[name]]
-    kind = Replcache if name == "replcache" else Etcd
-    return [kind(nodes=number) for number in nodes]
+    if name == "replcache":
+        return [Replcache(nodes=number) for number in nodes]
+    return [Etcd(nodes=number, grpc="ours" if name == "etcd-ours" else "default") for number in nodes]
 
 
 def medians(figures: list[Figure]) -> list[Figure]:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from grpc import aio
 
+from replcache.grpc_settings import WITHOUT_EVENT_ENGINE
 from replcache.localcluster import LocalCluster, free_ports
 
 START_TIMEOUT_S = 30.0
@@ -36,8 +37,11 @@ class Store(Protocol):
 
 
 class System(Protocol):
+    """`grpc_experiments`: the GRPC_EXPERIMENTS of its client; None: the default of whoever uses it."""
+
     name: str
     nodes: int
+    grpc_experiments: str | None
 
     def running(self) -> contextlib.AbstractContextManager[Any]:
         """Starts the servers; the value goes to `connect`."""
@@ -102,6 +106,7 @@ class Replcache:
     """Three nodes by default, fdatasync on each, linearizable unless `read` says otherwise."""
 
     name = "replcache"
+    grpc_experiments = None
 
     def __init__(self, read: str = "", nodes: int = 3) -> None:
         self._read = read
@@ -167,12 +172,15 @@ class _EtcdStore:
 
 
 class Etcd:
-    """Three nodes unless told otherwise; the client speaks to the leader, so that nothing is forwarded."""
+    """Three nodes unless told otherwise; the client speaks to the leader, so that nothing is forwarded.
 
-    name = "etcd"
+    grpc: "default", as etcd's users have it, or "ours": without the event engine, as replcache's client.
+    """
 
-    def __init__(self, nodes: int = 3) -> None:
+    def __init__(self, nodes: int = 3, grpc: str = "default") -> None:
         self.nodes = nodes
+        self.name = "etcd" if grpc == "default" else f"etcd, {grpc} grpc"
+        self.grpc_experiments = "" if grpc == "default" else WITHOUT_EVENT_ENGINE
 
     @contextlib.contextmanager
     def running(self) -> Iterator[list[str]]:
@@ -229,6 +237,7 @@ class Redis:
 
     name = "redis"
     nodes = 1
+    grpc_experiments = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[int]:
@@ -265,4 +274,9 @@ class Redis:
                 await asyncio.sleep(0.05)
 
 
-SYSTEMS: dict[str, System] = {"replcache": Replcache(), "etcd": Etcd(), "redis": Redis()}
+SYSTEMS: dict[str, System] = {
+    "replcache": Replcache(),
+    "etcd": Etcd(),
+    "etcd-ours": Etcd(grpc="ours"),
+    "redis": Redis(),
+}
