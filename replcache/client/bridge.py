@@ -1,8 +1,9 @@
 """From threads to the client's event loop and back, cheaply.
 
 Threads put calls into a deque; the loop is woken once for all that are there. Each thread waits on a raw
-lock of its own, which the loop releases when the answer is there: measured, an order of magnitude less work
-than concurrent.futures with its conditions. Waiting can be interrupted by Ctrl-C.
+lock of its own, which is released when the answer is there: measured, an order of magnitude less work than
+concurrent.futures with its conditions. Threads that are answered together are let go one after the other
+(turnstile.py). Waiting can be interrupted by Ctrl-C.
 """
 
 import asyncio
@@ -11,9 +12,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from replcache.client.tasks import TaskOwner
+from replcache.client.turnstile import Turnstile
 from replcache.errors import ClientClosed
 
 # A call ends by itself at its deadline; the wait ends a little later even if the loop is dead.
@@ -72,17 +75,40 @@ class ThreadWaiter:
 class BridgeWaiter(ThreadWaiter):
     """The waiter of a thread's plain calls: tells the bridge that the thread may soon be back."""
 
-    __slots__ = ("_bridge",)
+    __slots__ = ("_bridge", "_place", "_turnstile")
 
     def __init__(self, bridge: "Bridge") -> None:
         super().__init__()
         self._bridge = bridge
+        self._turnstile: Turnstile | None = None
+        self._place = 0
 
     def set_result(self, result: Any) -> None:
-        self._bridge.expected += 1
         self._result = result
         self._is_done = True
-        self._lock.release()
+        self._bridge.answered(self)
+
+    def stand_in(self, turnstile: Turnstile, place: int) -> None:
+        self._turnstile = turnstile
+        self._place = place
+
+    def waits_in(self, turnstile: Turnstile) -> bool:
+        return self._turnstile is turnstile
+
+    def let_go(self) -> None:
+        """Wakes the thread. Harmless when that was done before: wait() knows whether there is an answer."""
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        while super().wait(timeout_s):
+            turnstile = self._turnstile
+            if turnstile is not None:
+                self._turnstile = None
+                turnstile.pass_on(self._place)
+            if self._is_done:
+                return True
+        return False
 
 
 _bridges: "weakref.WeakSet[Bridge]" = weakref.WeakSet()
@@ -107,6 +133,10 @@ class Bridge:
         # may do something else, which is why looking for them is bounded by _QUIET_TURNS_MAX.
         self.expected = 0
         self._quiet_turns = 0
+        # Answered in this turn of the loop.
+        self._answered: list[BridgeWaiter] = []
+        # Threads are passing through so many; until then their new calls wait, to go together.
+        self._turnstiles = 0
         self._is_gathering = False
         # Told on the loop when messages should wait (True) and when they should go (False).
         self.on_gathering: Callable[[bool], None] | None = None
@@ -155,6 +185,8 @@ class Bridge:
             loop.run_forever()
         finally:
             loop.close()
+            for answered in self._answered:
+                answered.let_go()
             # From here on no call gets in: waking the loop fails. Those that just did are never run.
             self._is_waking = False
             while self._calls:
@@ -262,6 +294,30 @@ class Bridge:
 
     # --- on the loop ---
 
+    def answered(self, waiter: BridgeWaiter) -> None:
+        """Its thread goes on in the next turn of the loop, with the others that are answered in this one."""
+        if not self._answered:
+            assert self._loop is not None
+            self._loop.call_soon(self._let_go)
+        self._answered.append(waiter)
+
+    def _let_go(self) -> None:
+        waiters, self._answered = self._answered, []
+        self.expected += len(waiters)
+        if len(waiters) == 1:
+            waiters[0].let_go()
+            return
+        assert self._loop is not None
+        self._turnstiles += 1
+        # No thread needs to wake the loop with its next call: the last one through will.
+        self._is_waking = True
+        self._set_gathering(True)
+        Turnstile(self._loop, waiters, self._on_all_passed).open()
+
+    def _on_all_passed(self) -> None:
+        self._turnstiles -= 1
+        self._drain()
+
     def _drain(self) -> None:
         """Takes the calls that are there; while threads that just got their answers keep coming back with
         new ones, looks again in the next turns before anything is sent, so that they share a message.
@@ -269,6 +325,8 @@ class Bridge:
         Threads run one at a time (the GIL): without this the first of them would leave in a message of its
         own, and all the others would wait for its answer.
         """
+        if self._turnstiles:
+            return
         calls = self._calls
         came = bool(calls)
         while calls:
