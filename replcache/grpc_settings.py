@@ -1,6 +1,7 @@
 """How gRPC is told to read its sockets, by the environment, which it looks at when it is loaded.
 
-Import this before `grpc`, as the packages that use gRPC do. A GRPC_EXPERIMENTS that is set already stays.
+Import this before `grpc`, as the packages that use gRPC do; afterwards it changes nothing in this process. A
+GRPC_EXPERIMENTS that is set already stays. The processes that this one starts inherit it.
 """
 
 import os
@@ -19,11 +20,14 @@ KNOWN_RELEASES = ((1, 76), (1, 85))
 
 def grpc_release() -> tuple[int, int] | None:
     """(major, minor) of the grpcio that would be imported, without importing it; None: it doesn't say."""
-    spec = find_spec("grpc")
-    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
-        path = Path(folder, "_grpcio_metadata.py")
-        if path.is_file() and (found := re.search(r'"""(\d+)\.(\d+)', path.read_text(encoding="utf-8"))):
-            return int(found[1]), int(found[2])
+    try:
+        spec = find_spec("grpc")
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            path = Path(folder, "_grpcio_metadata.py")
+            if path.is_file() and (found := re.search(r'"""(\d+)\.(\d+)', path.read_text(encoding="utf-8"))):
+                return int(found[1]), int(found[2])
+    except (ImportError, OSError, ValueError):
+        return None  # something else under that name, as in tests of applications
     return None
 
 

@@ -62,11 +62,15 @@ class ThreadWaiter:
             return self._lock.acquire()
         return self._lock.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX))
 
-    def take(self) -> Any:
-        """Returns or raises what came, and makes the waiter ready for the next call."""
-        result, error = self._result, self._error
+    def take(self) -> tuple[Any, BaseException | None]:
+        """What came, a result or an error; makes the waiter ready for the next call."""
+        outcome = self._result, self._error
         self._is_done = False
         self._result = self._error = None
+        return outcome
+
+    def take_or_raise(self) -> Any:
+        result, error = self.take()
         if error is not None:
             raise error
         return result
@@ -88,9 +92,14 @@ class BridgeWaiter(ThreadWaiter):
         self._is_done = True
         self._bridge.answered(self)
 
+    def set_exception(self, error: BaseException) -> None:
+        self._error = error
+        self._is_done = True
+        self.let_go()
+
     def stand_in(self, turnstile: Turnstile, place: int) -> None:
-        self._turnstile = turnstile
         self._place = place
+        self._turnstile = turnstile
 
     def waits_in(self, turnstile: Turnstile) -> bool:
         return self._turnstile is turnstile
@@ -135,8 +144,8 @@ class Bridge:
         self._quiet_turns = 0
         # Answered in this turn of the loop.
         self._answered: list[BridgeWaiter] = []
-        # Threads are passing through so many; until then their new calls wait, to go together.
-        self._turnstiles = 0
+        # Threads are passing through these; until then their new calls wait, to go together.
+        self._turnstiles: set[Turnstile] = set()
         self._is_gathering = False
         # Told on the loop when messages should wait (True) and when they should go (False).
         self.on_gathering: Callable[[bool], None] | None = None
@@ -169,7 +178,7 @@ class Bridge:
         try:
             if not waiter.wait(_GRACE_S):
                 raise ClientClosed("the client's event loop did not start")
-            waiter.take()
+            waiter.take_or_raise()
         except BaseException:
             self.close(None)
             raise
@@ -185,6 +194,8 @@ class Bridge:
             loop.run_forever()
         finally:
             loop.close()
+            for turnstile in self._turnstiles:
+                turnstile.let_all_go()
             for answered in self._answered:
                 answered.let_go()
             # From here on no call gets in: waking the loop fails. Those that just did are never run.
@@ -226,28 +237,23 @@ class Bridge:
 
         KeyboardInterrupt: stops the waiting; the call may still be executed.
         """
-        local = self._local
-        try:
-            waiter: ThreadWaiter = local.waiter
-        except AttributeError:
-            waiter = local.waiter = BridgeWaiter(self)
         self._check()
+        local = self._local
+        waiter: ThreadWaiter | None = getattr(local, "waiter", None)
+        if waiter is None:
+            waiter = BridgeWaiter(self)
+        # Only given back with its answer taken: when this call is interrupted, wherever, an answer that comes
+        # later must not be taken for that of the next call.
+        local.waiter = None
         self.expected -= 1
-        calls = self._calls
-        calls.append((function, (*args, waiter), waiter))
-        if not self._is_waking:
-            self._is_waking = True
-            self._wake_loop()
-        try:
-            answered = waiter.wait(timeout_s + _GRACE_S)
-        except BaseException:
-            # An answer that comes later must not be taken for that of the next call.
-            del local.waiter
-            raise
-        if not answered:
-            del local.waiter
+        self._put(function, (*args, waiter), waiter)
+        if not waiter.wait(timeout_s + _GRACE_S):
             raise ClientClosed("the client's event loop does not run any more")
-        return waiter.take()
+        result, error = waiter.take()
+        local.waiter = waiter
+        if error is not None:
+            raise error
+        return result
 
     def run(self, coroutine: Callable[[], Coroutine[Any, Any, Any]], timeout_s: float | None) -> Any:
         """Runs a coroutine on the loop and waits for its result; interrupting cancels it.
@@ -266,7 +272,7 @@ class Bridge:
             raise
         if not answered:
             raise ClientClosed("the client's event loop does not run any more")
-        return waiter.take()
+        return waiter.take_or_raise()
 
     def _check(self) -> None:
         if self.is_forked:
@@ -282,8 +288,13 @@ class Bridge:
     def _put(self, function: Callable[..., None], args: tuple[Any, ...], waiter: ThreadWaiter) -> None:
         self._calls.append((function, args, waiter))
         if not self._is_waking:
-            self._is_waking = True
-            self._wake_loop()
+            try:
+                self._is_waking = True
+                self._wake_loop()
+            except BaseException:
+                # Interrupted: whoever comes next wakes it, perhaps once more.
+                self._is_waking = False
+                raise
 
     def _wake_loop(self) -> None:
         assert self._loop is not None
@@ -308,14 +319,15 @@ class Bridge:
             waiters[0].let_go()
             return
         assert self._loop is not None
-        self._turnstiles += 1
         # No thread needs to wake the loop with its next call: the last one through will.
         self._is_waking = True
         self._set_gathering(True)
-        Turnstile(self._loop, waiters, self._on_all_passed).open()
+        turnstile = Turnstile(self._loop, waiters, self._on_all_passed)
+        self._turnstiles.add(turnstile)
+        turnstile.open()
 
-    def _on_all_passed(self) -> None:
-        self._turnstiles -= 1
+    def _on_all_passed(self, turnstile: Turnstile) -> None:
+        self._turnstiles.discard(turnstile)
         self._drain()
 
     def _drain(self) -> None:

@@ -37,36 +37,40 @@ class Turnstile:
         self,
         loop: asyncio.AbstractEventLoop,
         passengers: Sequence[Passenger],
-        on_passed: Callable[[], None],
+        on_passed: Callable[["Turnstile"], None],
     ) -> None:
         self._loop = loop
         self._passengers = passengers
-        self._on_passed: Callable[[], None] | None = on_passed
+        self._on_passed: Callable[[Turnstile], None] | None = on_passed
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         for place, passenger in enumerate(self._passengers):
             passenger.stand_in(self, place)
-        self._timer = self._loop.call_later(OVERDUE_S, self._overdue)
+        self._timer = self._loop.call_later(OVERDUE_S, self.end)
         self._passengers[0].let_go()
 
     def pass_on(self, place: int) -> None:
         """Called in the thread of that place as it wakes up."""
         if place + 1 < len(self._passengers):
-            self._passengers[place + 1].let_go()
+            following = self._passengers[place + 1]
+            if following.waits_in(self):
+                following.let_go()
         else:
             with suppress(RuntimeError):  # the loop has ended, and nobody waits for it
-                self._loop.call_soon_threadsafe(self._end)
+                self._loop.call_soon_threadsafe(self.end)
 
-    def _overdue(self) -> None:
+    def let_all_go(self) -> None:
+        """Whoever still waits."""
         for passenger in self._passengers:
             if passenger.waits_in(self):
                 passenger.let_go()
-        self._end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        # Also when the last one is through: it may have come before others, woken for an earlier answer.
+        self.let_all_go()
         on_passed, self._on_passed = self._on_passed, None
         if on_passed is not None:
             assert self._timer is not None
             self._timer.cancel()
-            on_passed()
+            on_passed(self)

@@ -79,6 +79,7 @@ class RaftNode:
         self.clock = clock or SystemClock()
         # Seeded by the system, and then without a system call for each message of a leader (its deadline).
         self._rng = rng or random.Random()
+        self._identity_rng = rng or random.SystemRandom()
         self._supervisor = Supervisor(lambda name, error: self.fail(error))
         self.log_sync = LogSync(self.clock, self._on_synced)
         self._is_news_timed = False
@@ -127,7 +128,7 @@ class RaftNode:
             cluster_id=config.cluster_id,
             name=config.name,
             members=config.members,
-            rng=self._rng,
+            rng=self._identity_rng,
             fsync=config.durability_fsync,
         )
         identity = self.storage.identity
@@ -227,11 +228,11 @@ class RaftNode:
             has_more = self.engine.apply_some()
             if self.engine.applied_index > applied:
                 self.wake_waiters()
-                self._snapshots.maybe_start()
             if not self._is_news_timed and (news := self.engine.leadership.commit_news):
                 self._is_news_timed = True
                 self._loop.call_later(c.COMMIT_NEWS_DELAY_S, self._tell_commit, news)
             self._peers.remember_rejoin()
+            self._snapshots.maybe_start()
         except Exception as error:  # noqa: BLE001  # the log's state is not known any more, whatever it was
             self.fail(error)
             return

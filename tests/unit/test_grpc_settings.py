@@ -66,3 +66,9 @@ assert os.environ["SEEN"] == "1"
 def test_what_the_user_has_set_stays() -> None:
     assert shown("import replcache.client.aio", "") == ""
     assert shown("import replcache.client.aio", "-event_engine_client") == "-event_engine_client"
+
+
+@pytest.mark.parametrize("stub", ["types.ModuleType('grpc')", "unittest.mock.MagicMock()"])
+def test_a_stub_in_its_place_is_no_error(stub: str) -> None:
+    code = f"import sys, types, unittest.mock; sys.modules['grpc'] = {stub}; import replcache.client"
+    assert shown(code) == "None"

@@ -1,6 +1,7 @@
 """Whole Raft nodes over real sockets and a real disk: first start, failover, snapshots, members."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -15,6 +16,7 @@ from replcache.errors import (
     StorageError,
 )
 from replcache.raft.port import Member, Role
+from replcache.raft.snapshots import SnapshotWriter
 from replcache.statemachine.results import IncrementResult
 from tests.helpers.peers import RawPeer, hello_of
 from tests.helpers.raft_cluster import RaftCluster, free_port
@@ -60,6 +62,31 @@ async def test_what_was_acknowledged_is_there_after_all_nodes_restart(cluster):
     await leader.read_index(cluster.clock.now() + 5)
     assert all(leader.machine.peek(b"k%d" % i).value == b"v%d" % i for i in range(50))
     await cluster.wait_equal()
+
+
+async def test_a_snapshot_that_became_due_during_another_one_is_taken_without_more_writes(
+    tmp_path, monkeypatch
+):
+    cluster = RaftCluster(tmp_path, names=("n1",), snapshot_after_entries=20)
+    try:
+        await cluster.start()
+        leader = await cluster.wait_leader()
+        may_run = threading.Event()
+        run = SnapshotWriter.run
+
+        def run_when_told(writer):
+            assert may_run.wait(scaled(20))
+            return run(writer)
+
+        monkeypatch.setattr(SnapshotWriter, "run", run_when_told)
+        for number in range(60):
+            await cluster.set(leader, b"k", b"%d" % number)
+        assert leader.snapshot_index < 40
+        may_run.set()
+        await async_wait_until(lambda: leader.snapshot_index >= 60, 10, "a snapshot of all of it")
+    finally:
+        may_run.set()
+        await cluster.stop()
 
 
 async def test_a_follower_that_was_away_longer_than_the_log_comes_back_by_snapshot(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from replcache.client import bridge as bridge_module
 from replcache.client import turnstile
 from replcache.client.bridge import Bridge, BridgeWaiter
 from replcache.client.turnstile import Turnstile
@@ -42,7 +43,7 @@ class Walker:
 def opened(count: int) -> tuple[list[Walker], list[str]]:
     walkers = [Walker() for _ in range(count)]
     passed: list[str] = []
-    Turnstile(asyncio.get_running_loop(), walkers, lambda: passed.append("all")).open()
+    Turnstile(asyncio.get_running_loop(), walkers, lambda _: passed.append("all")).open()
     return walkers, passed
 
 
@@ -70,6 +71,14 @@ async def test_the_others_go_on_when_one_does_not_come() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert passed == ["all"]
+
+
+async def test_the_last_one_may_come_before_others() -> None:
+    walkers, passed = opened(3)
+    walkers[2].go()
+    await async_wait_until(lambda: passed, what="the loop is told")
+    # The first one has not come, so that nobody else could let the second one go.
+    assert [one.times_let_go for one in walkers] == [2, 1, 0]
 
 
 class Answers:
@@ -155,8 +164,8 @@ def test_new_calls_leave_together_when_all_are_through(
         in_threads(3, lambda number: bridge.call(answers.ask, (number,), scaled(20)))
 
     thread = threading.Thread(target=others)
-    thread.start()
     assert waiters[0].wait(scaled(20))
+    thread.start()
     wait_until(lambda: len(bridge._calls) == 3, what="the calls of the others")
     turned = threading.Event()
     assert bridge._loop is not None
@@ -179,7 +188,7 @@ def test_a_thread_that_went_away_keeps_nobody(bridge: Bridge) -> None:
 
     bridge.call(both, (), scaled(20))
     assert waits.wait(scaled(20))
-    assert waits.take() == "mine"
+    assert waits.take_or_raise() == "mine"
 
 
 def test_a_waiter_that_is_let_go_twice_waits_for_its_next_answer(bridge: Bridge) -> None:
@@ -191,7 +200,7 @@ def test_a_waiter_that_is_let_go_twice_waits_for_its_next_answer(bridge: Bridge)
 
     def wait() -> None:
         assert waiter.wait(scaled(20))
-        found.append(waiter.take())
+        found.append(waiter.take_or_raise())
 
     thread = threading.Thread(target=wait)
     waiter.let_go()
@@ -207,17 +216,67 @@ def test_a_waiter_that_is_let_go_twice_waits_for_its_next_answer(bridge: Bridge)
     assert found == ["late"]
 
 
-def test_what_is_answered_as_the_loop_ends_is_let_go() -> None:
+def test_an_error_for_a_waiter_that_was_let_go_for_nothing(bridge: Bridge) -> None:
+    waiter = BridgeWaiter(bridge)
+    waiter.let_go()
+    waiter.set_exception(KeyError("mine"))
+    assert waiter.wait(scaled(20))
+    with pytest.raises(KeyError, match="mine"):
+        waiter.take_or_raise()
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+def test_what_is_answered_as_the_loop_ends_is_let_go(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop ends before the turnstile is opened, and while it is open."""
+    # uvloop runs what is due after stop(), asyncio's loop does not.
+    monkeypatch.setattr(bridge_module, "_new_loop", asyncio.new_event_loop)
+    monkeypatch.setattr(turnstile, "OVERDUE_S", scaled(60))
     bridge = Bridge()
     bridge.start(lambda: None)
-    waiter = BridgeWaiter(bridge)
+    waiters = [BridgeWaiter(bridge) for _ in range(3)]
+
+    def stop_in(left: int) -> None:
+        loop = asyncio.get_event_loop()
+        if left:
+            loop.call_soon(stop_in, left - 1)
+        else:
+            loop.stop()
 
     def answer_and_stop(asker: Any) -> None:
-        waiter.set_result("in time")
-        asyncio.get_event_loop().stop()
+        for number, waiter in enumerate(waiters):
+            waiter.set_result(number)
+        stop_in(turns)
         asker.set_exception(KeyError("stopped"))
 
     with pytest.raises(KeyError):
         bridge.call(answer_and_stop, (), scaled(20))
-    assert waiter.wait(scaled(20))
-    assert waiter.take() == "in time"
+    # The first one's thread never comes.
+    for number, waiter in enumerate(waiters[1:], 1):
+        assert waiter.wait(scaled(20))
+        assert waiter.take_or_raise() == number
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["before the loop is woken", "after it is woken", "with the answer"])
+def test_calls_after_an_interrupted_one_get_their_own_answers(
+    bridge: Bridge, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def echo(what: str, waiter: Any) -> None:
+        waiter.set_result(what)
+
+    assert bridge.call(echo, ("first",), scaled(20)) == "first"
+    wake, wait = Bridge._wake_loop, BridgeWaiter.wait
+    with monkeypatch.context() as patch:
+        if where == "before the loop is woken":
+            patch.setattr(bridge, "_wake_loop", interrupt)
+        elif where == "after it is woken":
+            patch.setattr(bridge, "_wake_loop", lambda: (wake(bridge), interrupt()))
+        else:
+            patch.setattr(BridgeWaiter, "wait", lambda self, timeout_s: (wait(self, timeout_s), interrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            bridge.call(echo, ("interrupted",), scaled(20))
+    for number in range(3):
+        assert bridge.call(echo, (str(number),), scaled(20)) == str(number)
