@@ -141,7 +141,10 @@ class Pipeline:
         if lane is self.reads:
             self.core.note_proof(batch.first_sent_at, response.header.revision)
         self.finish(batch)
-        batch.resolve(response, self.core.context)
+        try:
+            batch.resolve(response, self.core.context)
+        except Exception as err:  # noqa: BLE001  # an answer that makes no sense is for its callers alone
+            batch.fail(OutcomeUnknown(f"the server's answer is malformed: {err!r}"))
         if lane.queue:
             lane.schedule_flush()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from replcache import errors
-from replcache.client.batches import Batch
+from replcache.client.batches import Batch, GetBatch
 from replcache.client.codec import AutoCodec
 from replcache.client.convert import ReplyContext
 from replcache.client.endpoints import Endpoint, Router
@@ -19,7 +19,7 @@ from replcache.client.sessions import Session
 from replcache.client.statistics import Counters
 from replcache.client.url import Route
 from replcache.constants import CLIENT_ATTEMPT_TIMEOUT_S, CLIENT_MESSAGES_IN_FLIGHT_MAX
-from replcache.pb.v1 import cache_pb2
+from replcache.pb.v1 import cache_pb2, common_pb2
 from tests.helpers.fake_state import to_status
 
 
@@ -277,3 +277,27 @@ async def test_a_request_that_fits_into_no_message_fails_at_once_and_alone(core:
     check_account(core)
     assert core.session is not None
     assert core.session.acked_below == core.session.take(), "a sequence was left open"
+
+
+async def test_an_answer_that_makes_no_sense_ends_its_own_calls_and_no_others(core: FakeCore) -> None:
+    """It ended the task that reads the stream, and all later calls waited for their deadlines."""
+    loop = asyncio.get_running_loop()
+    reads: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(2)]
+    for waiter in reads:
+        core.pipeline.reads.join_get(GetBatch, b"k", common_pb2.READ_LEVEL_LINEARIZABLE, 0, 10.0, waiter)
+    await turns()
+    (link,) = core.links.values()
+    (request,) = link.sent
+    columns = cache_pb2.GetColumnsResult(
+        values=[b"", b""], versions=[1, 1], mod_revisions=[1, 1], content_types=["text/plain"]
+    )
+    core.pipeline.on_response(link, cache_pb2.BatchResponse(id=request.id, get_columns=columns))  # type: ignore[arg-type]
+    for waiter in reads:
+        assert isinstance(waiter.exception(), errors.OutcomeUnknown)
+        assert "malformed" in str(waiter.exception())
+    link.sent.clear()
+    write = core.write()
+    await turns()
+    core.pipeline.on_response(link, answer(link.sent[0]))  # type: ignore[arg-type]
+    assert write.exception() is None
+    check_account(core)
