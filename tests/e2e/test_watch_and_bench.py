@@ -44,6 +44,7 @@ def test_watch_ends_when_its_time_is_over(shell: Shell) -> None:
 
 def test_watch_of_a_forgotten_revision_is_refused_or_complete(shell: Shell) -> None:
     """From the first revision on: this young cluster still keeps everything."""
+    assert shell("set", "w/first", "1").code == 0
     seen = shell("watch", "--start", "1", "--limit", "1", "--for", "20s", "--json")
     assert seen.code == 0, seen.err
     assert json.loads(seen.text)["revision"] >= 1
