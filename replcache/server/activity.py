@@ -81,9 +81,7 @@ class Window:
         """What was counted, by stride; the next window has the stride that would have been right for this
         one."""
         taken, self.by_stride = self.by_stride, {}
-        stride = 1
-        while stride * constants.ACTIVITY_SAMPLES < self._seen:
-            stride *= 2
+        stride = max(1, -(-self._seen // constants.ACTIVITY_SAMPLES))
         self._seen = 0
         self._start(stride)
         return taken
