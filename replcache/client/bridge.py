@@ -47,11 +47,15 @@ class ThreadWaiter:
     def set_result(self, result: Any) -> None:
         self._result = result
         self._is_done = True
-        self._lock.release()
+        self.let_go()
 
     def set_exception(self, error: BaseException) -> None:
         self._error = error
         self._is_done = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Wakes the thread."""
         self._lock.release()
 
     # --- in the thread ---
@@ -92,11 +96,6 @@ class BridgeWaiter(ThreadWaiter):
         self._is_done = True
         self._bridge.answered(self)
 
-    def set_exception(self, error: BaseException) -> None:
-        self._error = error
-        self._is_done = True
-        self.let_go()
-
     def stand_in(self, turnstile: Turnstile, place: int) -> None:
         self._place = place
         self._turnstile = turnstile
@@ -105,7 +104,7 @@ class BridgeWaiter(ThreadWaiter):
         return self._turnstile is turnstile
 
     def let_go(self) -> None:
-        """Wakes the thread. Harmless when that was done before: wait() knows whether there is an answer."""
+        """Harmless when it was done before: wait() knows whether there is an answer."""
         with suppress(RuntimeError):
             self._lock.release()
 
