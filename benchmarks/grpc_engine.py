@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -22,17 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.apart import apart
+from benchmarks.client_path import cpu_s
 from benchmarks.versus import percentile
 from replcache.grpc_settings import WITHOUT_EVENT_ENGINE
 
 METHOD = "/Echo/Stream"
 MESSAGE = b"x" * 150
 WARM_UP = 500
-
-
-def cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 class Echo(grpc.GenericRpcHandler):

@@ -24,10 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.apart import apart
-from benchmarks.rivals.systems import Etcd, Replcache, etcd_stubs
+from benchmarks.rivals.systems import SYSTEMS, Etcd, Replcache, etcd_stubs
 from benchmarks.versus import KEYS_PER_CALLER, WARM_UP_S, percentile
 from replcache.client import Client
-from replcache.grpc_settings import WITHOUT_EVENT_ENGINE
 
 VALUE = b"x" * 100
 Call = Callable[[str], Any]
@@ -86,11 +85,11 @@ def measure(call: Call, threads: int, seconds: float) -> tuple[float, list[float
     return len(merged) / seconds, merged
 
 
-# Name, how its calls are made, and GRPC_EXPERIMENTS of the process.
-SYSTEMS = (
-    ("etcd", etcd_calls, ""),
-    ("etcd, our grpc", etcd_calls, WITHOUT_EVENT_ENGINE),
-    ("replcache", replcache_calls, None),
+# Each with how its calls are made.
+WAYS = (
+    (SYSTEMS["etcd"], etcd_calls),
+    (SYSTEMS["etcd-ours"], etcd_calls),
+    (SYSTEMS["replcache"], replcache_calls),
 )
 
 
@@ -115,10 +114,10 @@ def main() -> None:
     args = parser.parse_args()
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for _ in range(args.rounds):
-        for name, opened, experiments in SYSTEMS:
-            measured = apart(experiments, measure_works, opened, args.threads, args.seconds)
+        for system, opened in WAYS:
+            measured = apart(system.grpc_experiments, measure_works, opened, args.threads, args.seconds)
             for work, figures_of_work in measured.items():
-                found.setdefault((work, name), []).append(figures_of_work)
+                found.setdefault((work, system.name), []).append(figures_of_work)
     figures = {
         f"{work}, {name}": [statistics.median(column) for column in zip(*rows, strict=True)]
         for (work, name), rows in sorted(found.items())

@@ -121,7 +121,7 @@ def sized(name: str, nodes: list[int]) -> list[System]:
         return [SYSTEMS[name]]
     if name == "replcache":
         return [Replcache(nodes=number) for number in nodes]
-    return [Etcd(nodes=number, grpc="ours" if name == "etcd-ours" else "default") for number in nodes]
+    return [Etcd(nodes=number, has_our_grpc=name == "etcd-ours") for number in nodes]
 
 
 def medians(figures: list[Figure]) -> list[Figure]:

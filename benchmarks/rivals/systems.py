@@ -174,13 +174,13 @@ class _EtcdStore:
 class Etcd:
     """Three nodes unless told otherwise; the client speaks to the leader, so that nothing is forwarded.
 
-    grpc: "default", as etcd's users have it, or "ours": without the event engine, as replcache's client.
+    has_our_grpc: without the event engine, as replcache's client; False: as etcd's users have it.
     """
 
-    def __init__(self, nodes: int = 3, grpc: str = "default") -> None:
+    def __init__(self, nodes: int = 3, has_our_grpc: bool = False) -> None:
         self.nodes = nodes
-        self.name = "etcd" if grpc == "default" else f"etcd, {grpc} grpc"
-        self.grpc_experiments = "" if grpc == "default" else WITHOUT_EVENT_ENGINE
+        self.name = "etcd, our grpc" if has_our_grpc else "etcd"
+        self.grpc_experiments = WITHOUT_EVENT_ENGINE if has_our_grpc else ""
 
     @contextlib.contextmanager
     def running(self) -> Iterator[list[str]]:
@@ -277,6 +277,6 @@ class Redis:
 SYSTEMS: dict[str, System] = {
     "replcache": Replcache(),
     "etcd": Etcd(),
-    "etcd-ours": Etcd(grpc="ours"),
+    "etcd-ours": Etcd(has_our_grpc=True),
     "redis": Redis(),
 }
